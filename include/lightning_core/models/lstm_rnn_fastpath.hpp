@@ -1,0 +1,5 @@
+// The name the reference gave this header.
+#pragma once
+
+#include "lightning_core/core/models/lstm_rnn_fastpath.hpp"
+#include "lightning_core/namespace_alias.hpp"

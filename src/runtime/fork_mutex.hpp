@@ -1,0 +1,36 @@
+// Mutexes that a fork() finds free: the child gets every protected structure whole and unlocked.
+#pragma once
+
+#include <mutex>
+
+namespace lc {
+
+/// Order in which locks may nest, outermost first; fork() takes them in this order.
+enum class LockRank : int {
+  kBackend,      ///< CPU backend's choice of instruction set and threads
+  kDerived,      ///< values computed from the configuration
+  kTraceConfig,  ///< applying LC_TRACE
+  kConfig,
+  kTrace,        ///< ring and sink
+  kPlanText,
+  kMemory,
+};
+
+/// A std::mutex that is registered with fork(). Must live forever (static storage or leaked).
+class ForkMutex {
+ public:
+  explicit ForkMutex(LockRank rank);
+  ForkMutex(const ForkMutex&) = delete;
+  ForkMutex& operator=(const ForkMutex&) = delete;
+  void lock() { mutex_.lock(); }
+  void unlock() { mutex_.unlock(); }
+  bool try_lock() { return mutex_.try_lock(); }
+
+ private:
+  friend struct ForkMutexes;
+  std::mutex mutex_;
+  LockRank rank_;
+  ForkMutex* next_ = nullptr;
+};
+
+}  // namespace lc
