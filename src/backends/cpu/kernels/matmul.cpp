@@ -1,0 +1,81 @@
+// matmul and linear: three candidates over one planned product (matmul_run-inl.h), whose matrices
+// may have any strides.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backends/cpu/kernels/matmul.cpp"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "backends/cpu/matmul_run-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace lc::cpu::HWY_NAMESPACE {
+
+using Describe = MatmulPlan (*)(const OpCall&);
+using Takes = Support (*)(const MatmulPlan&);
+using Decide = void (*)(MatmulPlan, const DeviceInfo&, Prepared&);
+
+template <Describe kDescribe, Takes kTakes>
+Support SupportsPlan(const OpCall& call, const DeviceInfo&) {
+  return kTakes(kDescribe(call));
+}
+
+template <Describe kDescribe, Decide kDecide>
+void PreparePlan(const OpCall& call, const DeviceInfo& info, Prepared& out) {
+  out.contiguous_inputs = out.contiguous_outputs = 0;
+  if constexpr (kDescribe == linear_plan) {
+    int64_t rows = 0;
+    int64_t stride = 0;
+    if (!collapse_rows(call.in[0], &rows, &stride)) out.contiguous_inputs |= 1;
+    if (!collapse_rows(call.out[0], &rows, &stride)) out.contiguous_outputs |= 1;
+  }
+  kDecide(kDescribe(call), info, out);
+}
+
+
+Support MatmulGemvSupports(const OpCall& c, const DeviceInfo& i) { return SupportsPlan<matmul_plan, GemvTakes>(c, i); }
+Support MatmulDirectSupports(const OpCall& c, const DeviceInfo& i) { return SupportsPlan<matmul_plan, DirectTakes>(c, i); }
+Support LinearGemvSupports(const OpCall& c, const DeviceInfo& i) { return SupportsPlan<linear_plan, GemvTakes>(c, i); }
+Support LinearDirectSupports(const OpCall& c, const DeviceInfo& i) { return SupportsPlan<linear_plan, DirectTakes>(c, i); }
+void MatmulGemvPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) { PreparePlan<matmul_plan, PrepareGemv>(c, i, p); }
+void MatmulDirectPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) { PreparePlan<matmul_plan, PrepareDirect>(c, i, p); }
+void MatmulPackedPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) { PreparePlan<matmul_plan, PreparePacked>(c, i, p); }
+void LinearGemvPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) { PreparePlan<linear_plan, PrepareGemv>(c, i, p); }
+void LinearDirectPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) { PreparePlan<linear_plan, PrepareDirect>(c, i, p); }
+void LinearPackedPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) { PreparePlan<linear_plan, PreparePacked>(c, i, p); }
+
+}  // namespace lc::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+#include "backends/cpu/kernel_list.hpp"
+#include "backends/cpu/simd.hpp"
+
+namespace lc::cpu {
+HWY_EXPORT(MatmulGemvSupports);
+HWY_EXPORT(MatmulDirectSupports);
+HWY_EXPORT(LinearGemvSupports);
+HWY_EXPORT(LinearDirectSupports);
+HWY_EXPORT(MatmulGemvPrepare);
+HWY_EXPORT(MatmulDirectPrepare);
+HWY_EXPORT(MatmulPackedPrepare);
+HWY_EXPORT(LinearGemvPrepare);
+HWY_EXPORT(LinearDirectPrepare);
+HWY_EXPORT(LinearPackedPrepare);
+HWY_EXPORT(LaunchGemv);
+HWY_EXPORT(LaunchDirect);
+HWY_EXPORT(LaunchPacked);
+}  // namespace lc::cpu
+
+LC_KERNELS(matmul) {
+  using namespace lc::cpu;
+  const char* isa = isa_name();
+  const auto gemv = LC_KERNEL_PTR(LaunchGemv);
+  const auto direct = LC_KERNEL_PTR(LaunchDirect);
+  const auto packed = LC_KERNEL_PTR(LaunchPacked);
+  kernels.push_back({"matmul", "gemv", isa, LC_KERNEL_PTR(MatmulGemvSupports), LC_KERNEL_PTR(MatmulGemvPrepare), gemv});
+  kernels.push_back({"matmul", "direct", isa, LC_KERNEL_PTR(MatmulDirectSupports), LC_KERNEL_PTR(MatmulDirectPrepare), direct});
+  kernels.push_back({"matmul", "packed", isa, nullptr, LC_KERNEL_PTR(MatmulPackedPrepare), packed});
+  kernels.push_back({"linear", "gemv", isa, LC_KERNEL_PTR(LinearGemvSupports), LC_KERNEL_PTR(LinearGemvPrepare), gemv});
+  kernels.push_back({"linear", "direct", isa, LC_KERNEL_PTR(LinearDirectSupports), LC_KERNEL_PTR(LinearDirectPrepare), direct});
+  kernels.push_back({"linear", "packed", isa, nullptr, LC_KERNEL_PTR(LinearPackedPrepare), packed});
+}
+#endif  // HWY_ONCE

@@ -1,0 +1,179 @@
+// Candidates of a planned product, shared by matmul and linear: gemv, direct, packed.
+
+#if defined(LC_BACKENDS_CPU_MATMUL_RUN_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef LC_BACKENDS_CPU_MATMUL_RUN_INL_H_
+#undef LC_BACKENDS_CPU_MATMUL_RUN_INL_H_
+#else
+#define LC_BACKENDS_CPU_MATMUL_RUN_INL_H_
+#endif
+
+#include "backends/cpu/gemm-inl.h"
+#include "backends/cpu/matmul_plan.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace lc::cpu::HWY_NAMESPACE {
+
+// Work below which a second thread costs more than it saves (a warm start and join of the pool is
+// about 2 us).
+inline constexpr double kParallelFlops = 1e6;
+inline constexpr double kParallelBytes = 256 << 10;
+
+HWY_INLINE double FlopsOf(const MatmulPlan& p) {
+  return 2.0 * static_cast<double>(p.s.m) * static_cast<double>(p.s.n) * static_cast<double>(p.s.k);
+}
+
+template <typename T>
+HWY_INLINE GemmEpilogue<T> EpilogueOf(const MatmulPlan& p, const Launch& l) {
+  GemmEpilogue<T> e;
+  e.activation = p.activation;
+  e.bias_step = p.bias_step;
+  if (p.has_bias) (p.swapped ? e.row_bias : e.col_bias) = l.in[2].ptr<const T>();
+  return e;
+}
+
+/// f(a, b, c, index) for each product of the batch.
+template <typename T, typename F>
+HWY_INLINE void ForEachProduct(const MatmulPlan& p, const Launch& l, F&& f) {
+  const T* a = l.in[p.swapped ? 1 : 0].ptr<const T>();
+  const T* b = l.in[p.swapped ? 0 : 1].ptr<const T>();
+  T* c = l.out[0].ptr<T>();
+  const auto one = [&](int64_t index, int64_t slot) HWY_ATTR {
+    int64_t oa = 0, ob = 0, oc = 0;
+    int64_t rest = index;
+    for (int i = p.batch_rank - 1; i >= 0; --i) {
+      const int64_t at = rest % p.batch_shape[i];
+      rest /= p.batch_shape[i];
+      oa += at * p.batch_a[i];
+      ob += at * p.batch_b[i];
+      oc += at * p.batch_c[i];
+    }
+    f(a + oa, b + ob, c + oc, slot);
+  };
+  if (p.batch_threads <= 1) {
+    for (int64_t i = 0; i < p.batch; ++i) one(i, 0);
+    return;
+  }
+  parallel_for(p.batch_threads, [&](int64_t t) HWY_ATTR {
+    for (int64_t i = p.batch * t / p.batch_threads; i < p.batch * (t + 1) / p.batch_threads; ++i) one(i, t);
+  });
+}
+
+/// Threads within a product, or products side by side.
+HWY_INLINE void ShareOut(MatmulPlan& p, const DeviceInfo& info, bool worth_it) {
+  p.threads = p.batch_threads = 1;
+  if (!worth_it || info.threads <= 1) return;
+  if (p.batch >= info.threads) p.batch_threads = info.threads;
+  else p.threads = info.threads;
+}
+
+template <typename T>
+void RunGemv(const MatmulPlan& p, const Launch& l) {
+  const GemmEpilogue<T> e = EpilogueOf<T>(p, l);
+  ForEachProduct<T>(p, l, [&](const T* a, const T* b, T* c, int64_t) HWY_ATTR {
+    const auto part = [&](int64_t col0, int64_t col1) HWY_ATTR {
+      if (p.b_k == 1 && p.a_k == 1) GemvDots(p.s, a, b, p.b_col, c, p.c_col, col0, col1);
+      else GemvRows(p.s, a, p.a_k, b, p.b_k, c, p.c_col, col0, col1);
+      if (!e.any()) return;
+      if (p.c_col == 1) {
+        Finish(e, c + col0, 1, 0, 1, col0, col1 - col0);
+      } else {
+        for (int64_t j = col0; j < col1; ++j) Finish(e, c + j * p.c_col, 1, 0, 1, j, 1);
+      }
+    };
+    if (p.threads > 1) parallel_ranges(p.s.n, 8 * VectorLanes<T>(), part);
+    else part(0, p.s.n);
+  });
+}
+
+template <typename T>
+void RunDirect(const MatmulPlan& p, const Launch& l) {
+  const GemmEpilogue<T> e = EpilogueOf<T>(p, l);
+  ForEachProduct<T>(p, l, [&](const T* a, const T* b, T* c, int64_t) HWY_ATTR {
+    if (p.threads <= 1) {
+      GemmDirect(p.s, e, a, p.a_row, p.a_k, b, p.b_k, c, p.c_row);
+      return;
+    }
+    // Columns are shared out where there are few rows, else rows.
+    const bool by_columns = p.s.m <= 2 * kMr;
+    const int64_t grain = by_columns ? 2 * VectorLanes<T>() : int64_t{kMr};
+    parallel_ranges(by_columns ? p.s.n : p.s.m, grain, [&](int64_t begin, int64_t end) HWY_ATTR {
+      GemmSizes s = p.s;
+      GemmEpilogue<T> part = e;
+      if (by_columns) {
+        s.n = end - begin;
+        if (part.col_bias != nullptr) part.col_bias += begin * e.bias_step;
+        GemmDirect(s, part, a, p.a_row, p.a_k, b + begin, p.b_k, c + begin, p.c_row);
+      } else {
+        s.m = end - begin;
+        if (part.row_bias != nullptr) part.row_bias += begin * e.bias_step;
+        GemmDirect(s, part, a + begin * p.a_row, p.a_row, p.a_k, b, p.b_k, c + begin * p.c_row, p.c_row);
+      }
+    });
+  });
+}
+
+template <typename T>
+void RunPacked(const MatmulPlan& p, const Launch& l) {
+  const GemmEpilogue<T> e = EpilogueOf<T>(p, l);
+  T* const workspace = static_cast<T*>(l.workspace);
+  ForEachProduct<T>(p, l, [&](const T* a, const T* b, T* c, int64_t slot) HWY_ATTR {
+    // A panel of B used by one or two panels of rows is not worth copying.
+    const bool in_place = p.b_col == 1 && p.s.m <= 2 * kMr;
+    GemmPacked<T>(p.s, p.blocks, e, a, p.a_row, p.a_k, c, p.c_row, p.c_col, workspace + slot * p.slot,
+                  p.threads, MatrixB<T>{b, p.b_k, p.b_col, in_place});
+  });
+}
+
+// The three candidates as functions of a plan; matmul.cpp and linear.cpp make KernelDefs of them.
+
+inline Support GemvTakes(const MatmulPlan& p) {
+  if (p.s.m != 1) return Support::no("more than one row and one column");
+  if (p.b_col == 1 || (p.b_k == 1 && p.a_k == 1)) return Support::yes();
+  return Support::no("the matrix has no unit stride");
+}
+
+inline Support DirectTakes(const MatmulPlan& p) {
+  if (p.b_col != 1) return Support::no("b's columns are apart");
+  if (p.c_col != 1) return Support::no("out's columns are apart");
+  const double work = FlopsOf(p);
+  const bool few_rows = p.s.m <= kMr;
+  if (!few_rows && work > 2.0 * 80 * 80 * 80)
+    return Support::no(cat(work, " flops, above the 1024000 up to which packing does not pay"));
+  return Support::yes();
+}
+
+template <void (*kF32)(const MatmulPlan&, const Launch&), void (*kF64)(const MatmulPlan&, const Launch&)>
+void LaunchPlan(const Launch& l) {
+  const auto& p = l.prepared.get<MatmulPlan>();
+  if (p.dtype == DType::kFloat32) kF32(p, l);
+  else kF64(p, l);
+}
+
+inline void PrepareGemv(MatmulPlan p, const DeviceInfo& info, Prepared& out) {
+  const double bytes = static_cast<double>(p.s.n) * static_cast<double>(p.s.k * dtype_size(p.dtype));
+  ShareOut(p, info, bytes * static_cast<double>(p.batch) > kParallelBytes);
+  out.set(p);
+}
+
+inline void PrepareDirect(MatmulPlan p, const DeviceInfo& info, Prepared& out) {
+  ShareOut(p, info, FlopsOf(p) * static_cast<double>(p.batch) > kParallelFlops);
+  out.set(p);
+}
+
+inline void PreparePacked(MatmulPlan p, const DeviceInfo& info, Prepared& out) {
+  ShareOut(p, info, FlopsOf(p) * static_cast<double>(p.batch) > kParallelFlops);
+  const int64_t width = 2 * (p.dtype == DType::kFloat32 ? VectorLanes<float>() : VectorLanes<double>());
+  p.blocks = gemm_blocks(p.s.m, p.s.k, width, dtype_size(p.dtype), info);
+  p.slot = p.blocks.a_elements + p.threads * p.blocks.b_elements;
+  out.workspace_bytes = p.batch_threads * p.slot * dtype_size(p.dtype);
+  out.set(p);
+}
+
+inline void LaunchGemv(const Launch& l) { LaunchPlan<RunGemv<float>, RunGemv<double>>(l); }
+inline void LaunchDirect(const Launch& l) { LaunchPlan<RunDirect<float>, RunDirect<double>>(l); }
+inline void LaunchPacked(const Launch& l) { LaunchPlan<RunPacked<float>, RunPacked<double>>(l); }
+
+}  // namespace lc::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // LC_BACKENDS_CPU_MATMUL_RUN_INL_H_
