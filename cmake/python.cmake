@@ -1,0 +1,18 @@
+# The Python module: lightning_core._core. In a wheel build it is installed beside the package; in a
+# checkout it is written there, so that python/ on the path is a working package.
+find_package(Python 3.9 REQUIRED COMPONENTS Interpreter Development.Module NumPy)
+execute_process(COMMAND ${Python_EXECUTABLE} -m nanobind --cmake_dir
+                OUTPUT_STRIP_TRAILING_WHITESPACE OUTPUT_VARIABLE nanobind_ROOT)
+find_package(nanobind CONFIG REQUIRED)
+file(GLOB LC_PYTHON_SOURCES CONFIGURE_DEPENDS python/src/*.cpp)
+nanobind_add_module(_core NB_STATIC NOMINSIZE ${LC_PYTHON_SOURCES} $<TARGET_OBJECTS:lc_core>)
+target_include_directories(_core PRIVATE include src python/src ${LC_GEN})
+target_link_libraries(_core PRIVATE lc_highway Python::NumPy Threads::Threads)
+target_compile_options(_core PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wshadow>)
+target_compile_definitions(_core PRIVATE LC_VERSION="${PROJECT_VERSION}")
+if(SKBUILD)
+  install(TARGETS _core LIBRARY DESTINATION lightning_core)
+else()
+  set_target_properties(_core PROPERTIES
+    LIBRARY_OUTPUT_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR}/python/lightning_core)
+endif()

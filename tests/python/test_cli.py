@@ -1,0 +1,78 @@
+"""The command line, run as a user runs it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def run(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "lightning_core.cli", *args],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, "COLUMNS": "140"},
+    )
+
+
+def test_demo_answers_from_the_users_text(tmp_path: Path) -> None:
+    text = tmp_path / "lines.txt"
+    text.write_text("Bread is baked at dawn.\nThe engine overheats on hills.\n\n", encoding="utf-8")
+    done = run("demo", str(text), "--query", "car trouble", "--top", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "line 2: The engine overheats on hills." in done.stdout
+    assert "attention|cpu|direct" in done.stdout
+    assert "linear|cpu|direct" in done.stdout
+    assert "cpu/linear:" in done.stdout
+
+
+def test_demo_runs_on_its_sample(tmp_path: Path) -> None:
+    done = run("demo", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "sample.txt" in done.stdout
+
+
+def test_demo_refuses_bad_files(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.txt"
+    empty.write_text("\n", encoding="utf-8")
+    binary = tmp_path / "binary.bin"
+    binary.write_bytes(b"\xff\xfe\x00\x80")
+    for path in (tmp_path / "none.txt", empty, binary):
+        done = run("demo", str(path), cwd=tmp_path)
+        assert done.returncode == 2, done.stdout
+        assert "Traceback" not in done.stderr
+    bad_model = run("demo", "--model", str(tmp_path), cwd=tmp_path)
+    assert bad_model.returncode == 2
+    assert "config.json" in bad_model.stderr
+
+
+def test_bench_writes_its_files(tmp_path: Path) -> None:
+    done = run("bench", "--rounds", "3", "--seconds", "0.002", "--out", "results", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads((tmp_path / "results" / "quick.json").read_text(encoding="utf-8"))
+    assert report["meta"]["peak_gflops"] > 0
+    assert all(row["lightning_core_ms"] > 0 for row in report["rows"])
+    with (tmp_path / "results" / "quick.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(report["rows"])
+    assert {"lightning_core_ms", "torch_cpu_ms", "best_peer", "ratio", "pct_of_peak"} <= set(rows[0])
+
+
+def test_info_ops_and_explain(tmp_path: Path) -> None:
+    info = run("info", cwd=tmp_path)
+    assert info.returncode == 0, info.stderr
+    assert "LC_NUM_THREADS" in info.stdout
+    ops = run("ops", cwd=tmp_path)
+    assert "attention" in ops.stdout
+    explain = run("explain", "matmul", "a=f32:8x8", "b=f32:8x8", cwd=tmp_path)
+    assert "cpu/matmul:" in explain.stdout
+    bad = run("explain", "matmul", "a=f32:8x8", "b=f32:9x8", cwd=tmp_path)
+    assert bad.returncode == 2
+    assert "[matmul]" in bad.stderr
