@@ -1,0 +1,5 @@
+"""Models that run wholly on this library's ops."""
+
+from __future__ import annotations
+
+__all__ = ["minilm", "weights"]
