@@ -11,8 +11,8 @@ static int fail(const char* what) {
 }
 
 int main(void) {
-  float a[6] = {1, 2, 3, 4, 5, 6};          /* 2 x 3 */
-  float b[6] = {7, 8, 9, 10, 11, 12};       /* 3 x 2 */
+  float a[6] = {1, 2, 3, 4, 5, 6};    /* 2 x 3 */
+  float b[6] = {7, 8, 9, 10, 11, 12}; /* 3 x 2 */
   float bias[2] = {-60, -60};
   float c[4];
   const int64_t a_shape[2] = {2, 3}, b_shape[2] = {3, 2}, bias_shape[1] = {2}, c_shape[2] = {2, 2};

@@ -46,7 +46,8 @@ int main() try {
   }
 
   for (const lc::TimelineGroup& group : lc::trace_timeline({.group_by = "op_path"}).groups)
-    std::cout << group.key << ": " << group.count << " calls, " << group.total_duration_ns << " ns\n";
+    std::cout << group.key << ": " << group.count << " calls, " << group.total_duration_ns
+              << " ns\n";
   return z.item(0) == 3.0 && y.item(0) == 3.0 ? 0 : 1;
 } catch (const std::exception& error) {
   std::cerr << error.what() << "\n";

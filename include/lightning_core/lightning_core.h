@@ -8,7 +8,7 @@
  *     puts(lcLastErrorMessage());
  *
  * Every function is safe from several threads. A call that is refused changes no memory of the
- * caller's, and lcLastErrorMessage() says why on the same thread. Nothing aborts, nothing prints. */
+ * caller's, and lcLastErrorMessage() says why on the same thread. Nothing aborts or prints. */
 #ifndef LIGHTNING_CORE_LIGHTNING_CORE_H_
 #define LIGHTNING_CORE_LIGHTNING_CORE_H_
 
@@ -20,11 +20,15 @@
 #define LC_API_VERSION_PATCH 0
 #define LC_API_VERSION_STRING "0.2.0"
 
+/* In C any number may arrive in an enum; C++ must be told that all are valid. */
 #ifdef __cplusplus
+#define LC_ENUM(name) enum name : int
 extern "C" {
+#else
+#define LC_ENUM(name) enum name
 #endif
 
-typedef enum lcError {
+typedef LC_ENUM(lcError) {
   LC_SUCCESS = 0,
   LC_NOT_INITIALIZED,
   LC_INVALID_VALUE,
@@ -35,21 +39,21 @@ typedef enum lcError {
   LC_INVALID_TYPE /* of lcOpCall() and lcOpInfer(): the dtype or kind of an argument */
 } lcError_t;
 
-typedef enum lcMemcpyKind {
+typedef LC_ENUM(lcMemcpyKind) {
   LC_MEMCPY_HOST_TO_HOST = 0,
   LC_MEMCPY_HOST_TO_DEVICE,
   LC_MEMCPY_DEVICE_TO_HOST,
   LC_MEMCPY_DEVICE_TO_DEVICE
 } lcMemcpyKind;
 
-typedef enum lcDeviceKind { LC_DEVICE_CPU = 0, LC_DEVICE_CUDA, LC_DEVICE_METAL } lcDeviceKind;
+typedef LC_ENUM(lcDeviceKind) { LC_DEVICE_CPU = 0, LC_DEVICE_CUDA, LC_DEVICE_METAL } lcDeviceKind;
 
-typedef enum lcMemoryModel {
+typedef LC_ENUM(lcMemoryModel) {
   LC_MEMORY_NATIVE_DEVICE = 0,
   LC_MEMORY_HOST_MANAGED_COMPAT
 } lcMemoryModel;
 
-typedef enum lcSyncMode { LC_SYNC_AUTO = 0, LC_SYNC_ALWAYS, LC_SYNC_NEVER } lcSyncMode;
+typedef LC_ENUM(lcSyncMode) { LC_SYNC_AUTO = 0, LC_SYNC_ALWAYS, LC_SYNC_NEVER } lcSyncMode;
 
 typedef struct lcSyncPolicy {
   lcSyncMode mode;
@@ -136,15 +140,15 @@ const char* lcGetErrorString(lcError_t error);
 lcError_t lcGetApiVersion(int* major, int* minor, int* patch);
 const char* lcGetApiVersionString(void);
 
-/* Why this thread's last refused call was refused: "[op] argument: expected ..., found ...". "" when
- * there was none. Valid until this thread's next refused call. */
+/* Why this thread's last refused call was refused: "[op] argument: expected ..., found ...". ""
+ * when there was none. Valid until this thread's next refused call. */
 const char* lcLastErrorMessage(void);
 
 /* Ops. */
 
 #define LC_MAX_RANK 8
 
-typedef enum lcDType {
+typedef LC_ENUM(lcDType) {
   LC_DTYPE_NONE = 0, /* an absent optional input */
   LC_FLOAT32,
   LC_FLOAT64,
@@ -165,7 +169,7 @@ typedef struct lcArray {
   const int64_t* strides; /* `ndim` of them, in elements, 0 and below allowed; NULL: row-major */
 } lcArray;
 
-typedef enum lcAttrKind {
+typedef LC_ENUM(lcAttrKind) {
   LC_ATTR_INT = 0, /* .i; also for bools, and for the number of an enum's word or of a dtype */
   LC_ATTR_FLOAT,   /* .f */
   LC_ATTR_INTS,    /* .list, .n */
@@ -215,21 +219,21 @@ static inline lcArray lcArrayOf(void* data, lcDType dtype, int ndim, const int64
 lcError_t lcOpCall(const char* op, const lcArray* inputs, int n_inputs, const lcAttr* attrs,
                    int n_attrs, lcArray* outputs, int n_outputs, const lcCallOptions* options);
 /* Checks the call and fills dtype, ndim and shape of its outputs; reads and writes no data, and
- * leaves `data` and `strides` of the outputs alone. */
+ * leaves the outputs' `data` and `strides` alone. */
 lcError_t lcOpInfer(const char* op, const lcArray* inputs, int n_inputs, const lcAttr* attrs,
                     int n_attrs, lcArray* outputs, int n_outputs, const lcCallOptions* options);
 
 /* Reports. */
 
-/* Writes a report and its final NUL to `buffer`, and the bytes that takes to `needed` (may be NULL).
- * With a NULL buffer only `needed` is set. A buffer too small is LC_INVALID_VALUE, and becomes "".
+/* Writes a report and its final NUL to `buffer`, and the bytes that takes to `needed` (may be
+ * NULL). With a NULL buffer only `needed` is set. One too small is LC_INVALID_VALUE, becoming "".
  *
  *   "trace"          events of the ring, JSON          "trace_text"    one line an event
  *   "chrome"         Chrome/Perfetto trace, JSON       "timeline"      rows, groups, hotspots, JSON
  *   "capabilities"   of every device, JSON             "timeline:KEY"  grouped by KEY, as op_path
  *   "interfaces"     of every device, JSON             "explain"       this thread's last op call
  *   "devices"        what is here, JSON                "explain_text"  the same to read
- *   "ops"            every op's schema, JSON           "config"        environment variables, JSON */
+ *   "ops"            every op's schema, JSON           "config"        environment, JSON */
 lcError_t lcReport(const char* kind, char* buffer, size_t capacity, size_t* needed);
 lcError_t lcTraceEnable(int enabled);
 lcError_t lcTraceClear(void);

@@ -1,4 +1,4 @@
-// All of Lightning Core: namespace lc, and the reference's own C++ names in namespace lightning_core.
+// All of Lightning Core: namespace lc, and the reference's own C++ names in lightning_core.
 #pragma once
 
 #include "lightning_core/device.hpp"

@@ -23,8 +23,8 @@ namespace lc {
 class Session {
  public:
   /// Fixes op, shapes, dtypes, attributes, device and policy, and makes the plan. The prototype's
-  /// data pointers are not read. Throws Error as plan() does. Of the policy, `upload` and `download`
-  /// do not apply here: the session's own calls say when operands move.
+  /// data pointers are not read. Throws Error as plan() does. Of the policy, `upload` and
+  /// `download` do not apply here: the session's own calls say when operands move.
   explicit Session(const OpCall& prototype);
   ~Session();
   Session(Session&&) noexcept;

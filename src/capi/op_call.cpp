@@ -15,7 +15,8 @@ PlanPtr& last_plan() {
 
 namespace {
 
-static_assert(LC_MAX_RANK == kMaxRank && static_cast<int>(LC_BOOL) == static_cast<int>(DType::kBool) &&
+static_assert(LC_MAX_RANK == kMaxRank &&
+              static_cast<int>(LC_BOOL) == static_cast<int>(DType::kBool) &&
               LC_INVALID_TYPE == static_cast<int>(ErrorCode::kInvalidType));
 
 DType parse_dtype_number(const char* op, std::string_view arg, int64_t number) {
@@ -44,7 +45,8 @@ View parse_array(const OpDef& op, const std::string& name, const lcArray& a) {
   for (int i = 0; i < a.ndim; ++i) {
     int64_t span = 0;
     const int64_t stride = strides[i];
-    if (stride == INT64_MIN || __builtin_mul_overflow(stride < 0 ? -stride : stride, shape[i], &span) ||
+    if (stride == INT64_MIN ||
+        __builtin_mul_overflow(stride < 0 ? -stride : stride, shape[i], &span) ||
         __builtin_add_overflow(reach, span, &reach) || reach > (int64_t{1} << 58))
       throw_arg(op.name, name + ".strides", "strides that memory can hold", strides.str());
   }
@@ -53,7 +55,8 @@ View parse_array(const OpDef& op, const std::string& name, const lcArray& a) {
 
 AttrValue parse_attr(const OpDef& op, const AttrSpec& spec, const lcAttr& a) {
   const auto wrong = [&](const char* expected) {
-    static constexpr const char* kKinds[] = {"LC_ATTR_INT", "LC_ATTR_FLOAT", "LC_ATTR_INTS", "LC_ATTR_WORD"};
+    static constexpr const char* kKinds[] = {"LC_ATTR_INT", "LC_ATTR_FLOAT", "LC_ATTR_INTS",
+                                             "LC_ATTR_WORD"};
     const auto kind = static_cast<unsigned>(a.kind);
     throw_arg(ErrorCode::kInvalidType, op.name, spec.name, expected,
               kind < 4 ? std::string(kKinds[kind]) : cat("kind ", kind));
@@ -119,7 +122,8 @@ void parse_options(OpCall& call, const lcCallOptions& o) {
   if (sync != 0) call.policy.sync = static_cast<SyncMode>(sync);
   call.policy.upload &= o.upload;
   call.policy.download &= o.download;
-  call.compute_dtype = parse_dtype_number(op, "options.compute_dtype", static_cast<int64_t>(o.compute_dtype));
+  call.compute_dtype =
+      parse_dtype_number(op, "options.compute_dtype", static_cast<int64_t>(o.compute_dtype));
 }
 
 void check_list(const char* op, const char* name, const void* p, int n, int limit) {
@@ -128,7 +132,8 @@ void check_list(const char* op, const char* name, const void* p, int n, int limi
 }
 
 const OpDef& named_op(const char* op) {
-  if (op == nullptr) throw_arg("lcOpCall", "op", "an op's name", "a null pointer", "lcReport(\"ops\") lists them");
+  if (op == nullptr)
+    throw_arg("lcOpCall", "op", "an op's name", "a null pointer", "lcReport(\"ops\") lists them");
   return get_op(op);
 }
 
@@ -144,11 +149,14 @@ void parse_call(OpCall& call, const lcArray* inputs, int n_inputs, const lcAttr*
   if (options != nullptr) parse_options(call, *options);
   for (int i = 0; i < n_inputs; ++i) {
     const View view = parse_array(op, input_name(op, i), inputs[i]);
-    if (op.variadic) call.push_input(view);
-    else call.in[i] = view;
+    if (op.variadic)
+      call.push_input(view);
+    else
+      call.in[i] = view;
   }
   for (int i = 0; i < n_attrs; ++i) {
-    if (attrs[i].name == nullptr) throw_arg(op.name, cat("attrs[", i, "].name"), "a name", "a null pointer");
+    if (attrs[i].name == nullptr)
+      throw_arg(op.name, cat("attrs[", i, "].name"), "a name", "a null pointer");
     (void)call.attr_ref(attrs[i].name);  // throws naming the op's attributes
     const auto k = static_cast<size_t>(op.attr_index(attrs[i].name));
     call.attr[k] = parse_attr(op, op.attrs[k], attrs[i]);
@@ -170,8 +178,8 @@ lcError_t op_call(const char* name, const lcArray* inputs, int n_inputs, const l
       const std::string out_name = call.n_out == 1 ? "out" : cat("out[", o, "]");
       const View v = parse_array(*call.op, out_name, outputs[o]);
       if (!v.present())
-        throw_arg(ErrorCode::kInvalidType, call.op->name, out_name, "dtype and shape", "LC_DTYPE_NONE",
-                  "lcOpInfer() fills them");
+        throw_arg(ErrorCode::kInvalidType, call.op->name, out_name, "dtype and shape",
+                  "LC_DTYPE_NONE", "lcOpInfer() fills them");
       if (v.data == nullptr && v.numel() > 0)
         throw_arg(call.op->name, out_name, "memory", "a null pointer");
       // An empty output still has to be the right one: a non-null address makes the plan check it.

@@ -151,8 +151,10 @@ std::string ops_json() {
       json.key("kind").string(kKinds[static_cast<int>(a.kind)]);
       json.key("required").boolean(a.required);
       json.key("default");
-      if (a.required) json.raw("null");
-      else write_default(json, a);
+      if (a.required)
+        json.raw("null");
+      else
+        write_default(json, a);
       json.key("words").array();
       for (const char* word : a.words) json.string(word);
       json.end();
@@ -196,8 +198,8 @@ std::string config_json() {
 const Plan& explained() {
   const PlanPtr& plan = last_plan();
   if (plan == nullptr)
-    throw_arg(ErrorCode::kNotInitialized, "lcReport", "explain", "an op call on this thread", "none",
-              "call lcOpCall() or lcOpInfer() first");
+    throw_arg(ErrorCode::kNotInitialized, "lcReport", "explain", "an op call on this thread",
+              "none", "call lcOpCall() or lcOpInfer() first");
   return *plan;
 }
 
@@ -214,10 +216,11 @@ std::string make_report(std::string_view kind) {
   if (kind == "explain_text") return explain_plan(explained());
   if (kind == "ops") return ops_json();
   if (kind == "config") return config_json();
-  throw_arg("lcReport", "kind",
-            "trace, trace_text, chrome, timeline[:KEY], capabilities, interfaces, devices, explain, "
-            "explain_text, ops or config",
-            kind);
+  throw_arg(
+      "lcReport", "kind",
+      "trace, trace_text, chrome, timeline[:KEY], capabilities, interfaces, devices, explain, "
+      "explain_text, ops or config",
+      kind);
 }
 
 lcError_t report(const char* kind, char* buffer, size_t capacity, size_t* needed) {
@@ -233,8 +236,7 @@ lcError_t report(const char* kind, char* buffer, size_t capacity, size_t* needed
                   "a null pointer");
       return;
     }
-    if (capacity < bytes)
-      throw_arg("lcReport", "capacity", cat(bytes, " or more"), cat(capacity));
+    if (capacity < bytes) throw_arg("lcReport", "capacity", cat(bytes, " or more"), cat(capacity));
     std::memcpy(buffer, text.c_str(), bytes);
   }));
 }

@@ -24,7 +24,8 @@ lc::DeviceKind parse(lcDeviceKind kind) {
 lc::SyncPolicy parse(lcSyncPolicy policy) {
   const auto number = static_cast<unsigned>(policy.mode);
   if (number > static_cast<unsigned>(LC_SYNC_NEVER))
-    lc::throw_arg("runtime", "mode", "LC_SYNC_AUTO, LC_SYNC_ALWAYS or LC_SYNC_NEVER", lc::cat(number));
+    lc::throw_arg("runtime", "mode", "LC_SYNC_AUTO, LC_SYNC_ALWAYS or LC_SYNC_NEVER",
+                  lc::cat(number));
   return {static_cast<lc::SyncMode>(number), policy.trace_sync_boundary != 0};
 }
 
@@ -71,7 +72,9 @@ lcError_t fill(T* out, const char* name, F&& make) {
 
 extern "C" {
 
-lcError_t lcMalloc(void** ptr, size_t size_bytes) { return code(lc::device_malloc(ptr, size_bytes)); }
+lcError_t lcMalloc(void** ptr, size_t size_bytes) {
+  return code(lc::device_malloc(ptr, size_bytes));
+}
 lcError_t lcFree(void* ptr) { return code(lc::device_free(ptr)); }
 lcError_t lcMemcpy(void* dst, const void* src, size_t size_bytes, lcMemcpyKind kind) {
   const auto number = static_cast<unsigned>(kind);
@@ -85,14 +88,12 @@ lcError_t lcGetDeviceCount(int* count) {
   return fill(count, "count", [] { return lc::device_count(); });
 }
 lcError_t lcGetPreferredDeviceForInference(lcDeviceKind* device) {
-  return fill(device, "device", [] {
-    return device_kind(lc::preferred_device_for(lc::Workload::kInference).kind);
-  });
+  return fill(device, "device",
+              [] { return device_kind(lc::preferred_device_for(lc::Workload::kInference).kind); });
 }
 lcError_t lcGetPreferredDeviceForTraining(lcDeviceKind* device) {
-  return fill(device, "device", [] {
-    return device_kind(lc::preferred_device_for(lc::Workload::kTraining).kind);
-  });
+  return fill(device, "device",
+              [] { return device_kind(lc::preferred_device_for(lc::Workload::kTraining).kind); });
 }
 int lcIsCudaAvailable(void) {
   int yes = 0;
@@ -123,7 +124,8 @@ lcError_t lcApplyDefaultSyncPolicy(void) {
   return code(guarded([] { lc::apply_default_sync_policy(); }));
 }
 lcError_t lcGetBackendCapabilities(lcDeviceKind device, lcBackendCapabilities* out_caps) {
-  return fill(out_caps, "out_caps", [&] { return convert(lc::backend_capabilities(parse(device))); });
+  return fill(out_caps, "out_caps",
+              [&] { return convert(lc::backend_capabilities(parse(device))); });
 }
 lcError_t lcGetActiveBackendCapabilities(lcBackendCapabilities* out_caps) {
   return fill(out_caps, "out_caps", [] { return convert(lc::active_backend_capabilities()); });
@@ -134,7 +136,8 @@ lcError_t lcGetBackendInterfaceContract(lcDeviceKind device,
               [&] { return convert(lc::backend_interfaces(parse(device))); });
 }
 lcError_t lcGetActiveBackendInterfaceContract(lcBackendInterfaceContract* out_contract) {
-  return fill(out_contract, "out_contract", [] { return convert(lc::active_backend_interfaces()); });
+  return fill(out_contract, "out_contract",
+              [] { return convert(lc::active_backend_interfaces()); });
 }
 const char* lcBackendName(void) {
   const char* name = "cpu";

@@ -68,7 +68,8 @@ runtime::Status attentionForward(const float* q, const float* k, const float* v,
 
 runtime::Status attentionForwardWithPolicy(const float* q, const float* k, const float* v,
                                            float* out, const AttentionConfig& cfg,
-                                           runtime::Device device, const AttentionIoPolicy& policy) {
+                                           runtime::Device device,
+                                           const AttentionIoPolicy& policy) {
   return guard([&] {
     lc::attention_forward(convert(cfg), device_of(device), lc::DType::kFloat32, q, k, v, out,
                           convert(policy));
@@ -163,8 +164,8 @@ runtime::Status AttentionSession::trainStepWithPolicy(const float* q, const floa
     if (policy.download_out && out == nullptr)
       lc::throw_arg("attention", "out", "memory", "a null pointer");
     const lc::AttentionPolicy io = convert(policy);
-    const double loss = impl_->runner->train_step(q, k, v, target, out,
-                                                  static_cast<double>(learning_rate), &io);
+    const double loss =
+        impl_->runner->train_step(q, k, v, target, out, static_cast<double>(learning_rate), &io);
     if (loss_out != nullptr) *loss_out = static_cast<float>(loss);
   });
 }

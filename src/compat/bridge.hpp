@@ -10,7 +10,8 @@ namespace lc::compat {
 namespace ref = lightning_core::runtime;
 
 [[nodiscard]] inline ref::Status status_of(ErrorCode code) {
-  return code == ErrorCode::kInvalidType ? ref::Status::kInvalidValue : static_cast<ref::Status>(code);
+  return code == ErrorCode::kInvalidType ? ref::Status::kInvalidValue
+                                         : static_cast<ref::Status>(code);
 }
 
 /// Throws kInvalidValue for a number that names no device.

@@ -28,8 +28,12 @@ runtime::Status absent(double* avg_ms) {
 runtime::Status benchmarkCoreMLInference(const std::string&, std::size_t, int, double* avg_ms) {
   return absent(avg_ms);
 }
-runtime::Status benchmarkMpsGraphVectorAdd(std::size_t, int, double* avg_ms) { return absent(avg_ms); }
-runtime::Status benchmarkMpsGraphTrainStep(std::size_t, int, double* avg_ms) { return absent(avg_ms); }
+runtime::Status benchmarkMpsGraphVectorAdd(std::size_t, int, double* avg_ms) {
+  return absent(avg_ms);
+}
+runtime::Status benchmarkMpsGraphTrainStep(std::size_t, int, double* avg_ms) {
+  return absent(avg_ms);
+}
 
 }  // namespace apple
 
@@ -80,9 +84,11 @@ void load(Cache& c, const std::string& path) {
       good = static_cast<bool>(fields >> v[i]);
       if (good && i < 8) good = static_cast<bool>(fields >> comma) && comma == ',';
     }
-    if (!good || !(fields >> std::ws).eof() || v[0] > 7 || v[1] > 1 || v[5] == 0 || v[6] == 0 || v[7] > 1)
+    if (!good || !(fields >> std::ws).eof() || v[0] > 7 || v[1] > 1 || v[5] == 0 || v[6] == 0 ||
+        v[7] > 1)
       continue;
-    c.table[{static_cast<int>(v[0]), static_cast<int>(v[1]), v[2], v[3], v[4]}] = {v[5], v[6], v[7] != 0, v[8]};
+    c.table[{static_cast<int>(v[0]), static_cast<int>(v[1]), v[2], v[3], v[4]}] = {v[5], v[6],
+                                                                                   v[7] != 0, v[8]};
   }
 }
 
@@ -95,20 +101,23 @@ void save(Cache& c, const std::string& path) {
     for (const auto& [key, p] : c.table) {
       const auto& [family, mode, nodes, edges, features] = key;
       out << family << ',' << mode << ',' << nodes << ',' << edges << ',' << features << ','
-          << p.edge_chunk_size << ',' << p.node_batch_size << ',' << (p.resident_aggregation ? 1 : 0)
-          << ',' << p.tiny_update_cpu_crossover_n << '\n';
+          << p.edge_chunk_size << ',' << p.node_batch_size << ','
+          << (p.resident_aggregation ? 1 : 0) << ',' << p.tiny_update_cpu_crossover_n << '\n';
     }
     if (!out.flush()) return;
   }
   std::error_code error;
   std::filesystem::rename(temporary, path, error);
-  if (error) std::filesystem::remove(temporary, error);
-  else c.dirty = false;
+  if (error)
+    std::filesystem::remove(temporary, error);
+  else
+    c.dirty = false;
 }
 
 }  // namespace
 
-GraphSparseFriendlyPolicy makeGraphSparseFriendlyPolicyCached(ModelFamily family, ExecutionMode mode,
+GraphSparseFriendlyPolicy makeGraphSparseFriendlyPolicyCached(ModelFamily family,
+                                                              ExecutionMode mode,
                                                               std::size_t num_nodes,
                                                               std::size_t num_edges,
                                                               std::size_t feature_dim) {
@@ -116,7 +125,8 @@ GraphSparseFriendlyPolicy makeGraphSparseFriendlyPolicyCached(ModelFamily family
   Cache& c = cache();
   const std::lock_guard lock(c.mutex);
   if (!c.loaded) load(c, path);
-  const Key key{static_cast<int>(family), static_cast<int>(mode), num_nodes, num_edges, feature_dim};
+  const Key key{static_cast<int>(family), static_cast<int>(mode), num_nodes, num_edges,
+                feature_dim};
   const auto found = c.table.find(key);
   if (found != c.table.end()) return found->second;
   const GraphSparseFriendlyPolicy p =

@@ -102,9 +102,9 @@ runtime::Status elementwise(Elementwise op, Type type, const void* a, const void
                             std::size_t rows, std::size_t cols, runtime::Device device, Io io) {
   return guard([&] {
     const OpNames names = names_of(op);
-    const Shape shape = op == Elementwise::kVectorAdd
-                            ? Shape{size(names.traced, "n", cols)}
-                            : Shape{size(names.traced, "rows", rows), size(names.traced, "cols", cols)};
+    const Shape shape = op == Elementwise::kVectorAdd ? Shape{size(names.traced, "n", cols)}
+                                                      : Shape{size(names.traced, "rows", rows),
+                                                              size(names.traced, "cols", cols)};
     check_pointer(names.traced, "a", a, (io.upload & 1u) != 0, device);
     check_pointer(names.traced, "b", b, (io.upload & 2u) != 0, device);
     const DType dtype = dtype_of(type);
@@ -148,7 +148,8 @@ runtime::Status conv2d(Type type, const void* x, const void* w, const void* bias
                    size(kOp, "in_h", s.in_h), size(kOp, "in_w", s.in_w)};
     const Shape ws{size(kOp, "out_channels", s.out_channels), xs[1],
                    size(kOp, "kernel_h", s.kernel_h), size(kOp, "kernel_w", s.kernel_w)};
-    const int64_t stride[2] = {size(kOp, "stride_h", s.stride_h), size(kOp, "stride_w", s.stride_w)};
+    const int64_t stride[2] = {size(kOp, "stride_h", s.stride_h),
+                               size(kOp, "stride_w", s.stride_w)};
     const int64_t pad[2] = {extent(kOp, "pad_h", s.pad_h), extent(kOp, "pad_w", s.pad_w)};
     check_pointer(kOp, "x", x, (io.upload & 1u) != 0, device);
     check_pointer(kOp, "w", w, (io.upload & 2u) != 0, device);
@@ -267,8 +268,10 @@ runtime::Status Resident::run(const void* a, const void* b, std::size_t repeat,
     lc::Session& s = impl_->get();
     const int64_t n = size(s.call().op->name, "repeat_count", repeat);
     impl_->fill(s, a, b);
-    if (n == 1 && !synchronize) s.run();
-    else s.run_batch(n);
+    if (n == 1 && !synchronize)
+      s.run();
+    else
+      s.run_batch(n);
   });
 }
 

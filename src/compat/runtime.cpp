@@ -96,14 +96,18 @@ Status deviceSynchronizeWithPolicy(const SyncPolicy& policy) {
 Status applyDefaultSyncPolicy() {
   return guard([] { lc::apply_default_sync_policy(); });
 }
-const char* syncModeName(SyncMode mode) { return lc::sync_mode_name(static_cast<lc::SyncMode>(mode)); }
+const char* syncModeName(SyncMode mode) {
+  return lc::sync_mode_name(static_cast<lc::SyncMode>(mode));
+}
 
 BackendCapabilities backendCapabilities(Device device) {
   BackendCapabilities caps;
   (void)guard([&] { caps = convert(lc::backend_capabilities(device_of(device).kind)); });
   return caps;
 }
-BackendCapabilities activeBackendCapabilities() { return convert(lc::active_backend_capabilities()); }
+BackendCapabilities activeBackendCapabilities() {
+  return convert(lc::active_backend_capabilities());
+}
 BackendInterfaceContract backendInterfaceContract(Device device) {
   BackendInterfaceContract contract;
   (void)guard([&] { contract = convert(lc::backend_interfaces(device_of(device).kind)); });
@@ -152,7 +156,8 @@ const char* runtimeTraceOpKindName(RuntimeTraceOpKind op) {
   return "unknown";
 }
 
-int encodeRuntimeTraceDispatchDetail(Device requested_device, Device selected_device, bool fallback) {
+int encodeRuntimeTraceDispatchDetail(Device requested_device, Device selected_device,
+                                     bool fallback) {
   return static_cast<int>(requested_device) | static_cast<int>(selected_device) << 4 |
          (fallback ? 1 : 0) << 8;
 }

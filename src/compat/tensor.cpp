@@ -84,7 +84,8 @@ Status tensorMissing(const Extents& shape, Device device) {
 Status tensorRead(ops::detail::Type type, const void* source, const Extents& shape,
                   const Extents& strides, std::size_t offset, void* out) {
   return guard([&] {
-    const lc::DType dtype = type == ops::detail::Type::kFloat32 ? lc::DType::kFloat32 : lc::DType::kFloat64;
+    const lc::DType dtype =
+        type == ops::detail::Type::kFloat32 ? lc::DType::kFloat32 : lc::DType::kFloat64;
     char* start = static_cast<char*>(const_cast<void*>(source)) +
                   static_cast<int64_t>(offset) * lc::dtype_size(dtype);
     const lc::View from(start, dtype, dims(shape), dims(strides));
@@ -103,8 +104,8 @@ Status tensorCopy(void* to, const void* from, std::size_t bytes, runtime::Memcpy
 
 Status tensorAdd(ops::detail::Type type, const void* a, const void* b, void* out, std::size_t n,
                  Device device) {
-  return ops::detail::elementwise(ops::detail::Elementwise::kVectorAdd, type, a, b, out, 1, n, device,
-                                  {});
+  return ops::detail::elementwise(ops::detail::Elementwise::kVectorAdd, type, a, b, out, 1, n,
+                                  device, {});
 }
 
 }  // namespace lightning_core::detail

@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include "ops/op_list.hpp"
 #include "ops/op_util.hpp"
 
@@ -9,7 +11,9 @@ LC_OPS(cast) {
       "The values in another dtype.\n\n"
       "Floats round to nearest, ties to even; floats to integers truncate towards zero and "
       "saturate,\n"
-      "NaN gives 0; anything to bool is x != 0.";
+      "NaN gives 0; integers to narrower integers keep their low bits, as NumPy; anything to bool "
+      "is\n"
+      "x != 0.";
   cast.inputs = {{"x", kAllTypes, false, "any shape"}};
   cast.outputs = {"out"};
   cast.attrs = {{"dtype",
@@ -27,7 +31,16 @@ LC_OPS(cast) {
     set_output(call, 0, call.in[0].shape, static_cast<DType>(code));
   };
   cast.cost = [](const OpCall& call) { return streaming_cost(call, 0); };
-  cast.reference = [](RefCall& r) { r.out[0].v = r.in[0].v; };
+  cast.reference = [](RefCall& r) {
+    r.out[0].v = r.in[0].v;
+    const DType from = r.call.in[0].dtype;
+    const DType to = r.call.out[0].dtype;
+    if (dtype_is_float(from) || dtype_is_float(to) || to == DType::kBool) return;
+    const double low =
+        to == DType::kUInt8 ? 0 : -std::ldexp(1, static_cast<int>(dtype_size(to)) * 8 - 1);
+    const double range = std::ldexp(1, static_cast<int>(dtype_size(to)) * 8);
+    for (double& x : r.out[0].v) x -= std::floor((x - low) / range) * range;
+  };
   cast.tolerance = {1, nullptr};  // rounding to the new dtype
   ops.push_back(std::move(cast));
 

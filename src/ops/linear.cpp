@@ -59,7 +59,7 @@ LC_OPS(linear) {
     const OpCall& call = c.call();
     if (call.integer("activation") != 0)
       throw_arg(ErrorCode::kNotSupported, "linear", "gradient", "a call without activation",
-                call.str());
+                "an activation");
     constexpr int kNone = Composer::kAbsent;
     const auto rows = [&](int value, int64_t width) {
       const int64_t shape[] = {-1, width};

@@ -100,11 +100,12 @@ void reference(RefCall& r) {
 void vjp(Composer& c) {
   const OpCall& call = c.call();
   const Matrices x = matrices(call);
-  const bool plain =
-      !x.vector_a && !x.vector_b && x.batch_a == x.batch_b && call.integer("activation") == 0;
-  if (!plain)
-    throw_arg(ErrorCode::kNotSupported, "matmul", "gradient",
-              "matrices of equal batch dimensions without activation", call.str());
+  if (call.integer("activation") != 0)
+    throw_arg(ErrorCode::kNotSupported, "matmul", "gradient", "a call without activation",
+              "an activation");
+  if (x.vector_a || x.vector_b || !(x.batch_a == x.batch_b))
+    throw_arg(ErrorCode::kNotSupported, "matmul", "gradient", "matrices of equal batch dimensions",
+              cat("shapes ", call.in[0].shape.str(), " and ", call.in[1].shape.str()));
   using Attr = Composer::Attr;
   const auto on = AttrValue::integer(1);
   const auto off = AttrValue::integer(0);

@@ -8,8 +8,9 @@
 
 namespace lc {
 
-/// Sets output i; strides are filled by the planner.
+/// Sets output i, refusing shapes whose bytes or strides would overflow.
 inline void set_output(OpCall& call, int i, const Shape& shape, DType dtype) {
+  (void)checked_numel(call.op->name, call.op->outputs[static_cast<size_t>(i)], shape, dtype);
   call.out[i] = View(nullptr, dtype, shape);
 }
 

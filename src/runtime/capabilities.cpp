@@ -152,7 +152,9 @@ BackendInterfaces backend_interfaces(DeviceKind kind) {
 BackendCapabilities active_backend_capabilities() {
   return backend_capabilities(preferred_device().kind);
 }
-BackendInterfaces active_backend_interfaces() { return backend_interfaces(preferred_device().kind); }
+BackendInterfaces active_backend_interfaces() {
+  return backend_interfaces(preferred_device().kind);
+}
 
 std::string capabilities_json() {
   Json json;
@@ -321,7 +323,8 @@ ErrorCode device_free(void* p) noexcept {
     const std::lock_guard lock(all.mutex);
     const auto it = all.sizes.find(static_cast<const char*>(p));
     if (it == all.sizes.end()) {
-      code = refuse("[free] ptr: expected memory that malloc gave, found another or a freed pointer");
+      code =
+          refuse("[free] ptr: expected memory that malloc gave, found another or a freed pointer");
     } else {
       bytes = it->second;
       all.sizes.erase(it);

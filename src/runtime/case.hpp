@@ -47,7 +47,9 @@ struct Case {
 /// `seed` and the line only; where an op's domain is smaller they stay inside: positive for log,
 /// sqrt, rsqrt and the base of pow, away from 0 for divisors, indices in range, boolean masks with
 /// at least their first column true.
-[[nodiscard]] OpCall make_call(const Case& c, std::vector<Tensor>& storage, uint64_t seed = 1);
+/// With `special`, a sixteenth of the floats are NaN, infinite, -0, denormal or tiny instead.
+[[nodiscard]] OpCall make_call(const Case& c, std::vector<Tensor>& storage, uint64_t seed = 1,
+                               bool special = false);
 
 struct Comparison {
   bool ok = true;
@@ -68,6 +70,7 @@ struct CaseRun {
   Device device = {};
   Policy policy = {};
   uint64_t seed = 1;
+  bool special = false;      ///< some values are NaN, infinite, -0, denormal or tiny
   bool strided_out = false;  ///< every second element of a larger array, last axis
 };
 /// Makes the call, runs it into outputs of garbage between guard bytes, and compares. Also fails

@@ -129,9 +129,11 @@ std::string OpCall::str() const {
   std::string text = op->name;
   for (int i = 0; i < n_in; ++i) {
     if (!in[i].present()) continue;
-    const std::string name = op->variadic
-                                 ? cat(op->inputs[0].name, i)
-                                 : std::string(op->inputs[static_cast<size_t>(i)].name);
+    // The call of a gradient carries the op's outputs and their gradients behind its inputs.
+    const std::string name = op->variadic ? cat(op->inputs[0].name, i)
+                             : static_cast<size_t>(i) < op->inputs.size()
+                                 ? std::string(op->inputs[static_cast<size_t>(i)].name)
+                                 : cat("extra", i);
     text += cat(" ", name, "=", view_text(in[i]));
   }
   for (size_t k = 0; k < op->attrs.size(); ++k) {

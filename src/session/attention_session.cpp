@@ -77,8 +77,10 @@ void forward_op(const AttentionShape& s, Device device, DType dtype, const void*
   run(plan(call), call);
   if (!io.download_out) return;
   const View result = matrix(out, dtype, s.seq_len, s.head_dim);
-  if (io.output_scale != 1) eager("mul", {result, Scalar(io.output_scale, dtype).view()}, device, {}, result);
-  if (io.output_bias != 0) eager("add", {result, Scalar(io.output_bias, dtype).view()}, device, {}, result);
+  if (io.output_scale != 1)
+    eager("mul", {result, Scalar(io.output_scale, dtype).view()}, device, {}, result);
+  if (io.output_bias != 0)
+    eager("add", {result, Scalar(io.output_bias, dtype).view()}, device, {}, result);
   if (io.output_relu) eager("relu", {result}, device, {}, result);
 }
 
@@ -116,8 +118,9 @@ double step_op(const AttentionShape& s, Device device, DType dtype, const void* 
   if (update_v) {
     // d loss / d out = 2 (out - target) / numel, and out = P v.
     const double factor = learning_rate * 2.0 / static_cast<double>(s.seq_len * s.head_dim);
-    const Tensor step = eager("matmul", {p.view(), diff.view()}, device,
-                              {{"trans_a", AttrValue::integer(1)}, {"alpha", AttrValue::real(factor)}});
+    const Tensor step =
+        eager("matmul", {p.view(), diff.view()}, device,
+              {{"trans_a", AttrValue::integer(1)}, {"alpha", AttrValue::real(factor)}});
     eager("sub", {vv, step.view()}, device, {}, vv);
   }
   return loss;
@@ -166,7 +169,7 @@ struct AttentionRunner::Impl {
   DType dtype;
   mutable std::mutex mutex;
   AttentionPolicy policy;
-  Tensor kept[4];      ///< q, k, v, target, once a policy leaves them here
+  Tensor kept[4];  ///< q, k, v, target, once a policy leaves them here
   uint64_t steps = 0;
   double last_loss = 0;
 

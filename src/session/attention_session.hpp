@@ -25,7 +25,7 @@ struct AttentionPolicy {
   bool download_out = true;
   bool download_v = true;
   bool synchronize = true;
-  int loss_every = 1;   ///< training: steps between two computed losses; 0 = by shape
+  int loss_every = 1;  ///< training: steps between two computed losses; 0 = by shape
   double output_scale = 1;
   double output_bias = 0;
   bool output_relu = false;
@@ -35,12 +35,11 @@ struct AttentionPolicy {
 [[nodiscard]] int attention_loss_interval(int64_t seq_len, int64_t head_dim) noexcept;
 
 /// out = post(softmax(q k^T / sqrt(head_dim)) v), post(x) = x * scale + bias, then relu if asked.
-/// Operands are row-major [seq_len, head_dim] float32 or float64, all alike. An operand whose upload
-/// flag is off must not be null here either: without a session nothing is resident, and null is
-/// kInvalidValue. With download_out off, `out` is not written and may be null.
+/// Operands are row-major [seq_len, head_dim] float32 or float64, all alike. An operand whose
+/// upload flag is off must not be null here either: without a session nothing is resident, and null
+/// is kInvalidValue. With download_out off, `out` is not written and may be null.
 void attention_forward(const AttentionShape& shape, Device device, DType dtype, const void* q,
-                       const void* k, const void* v, void* out,
-                       const AttentionPolicy& policy = {});
+                       const void* k, const void* v, void* out, const AttentionPolicy& policy = {});
 
 /// One gradient step on V alone for loss = mean((out - target)^2):
 /// v -= learning_rate * P^T (2 (out - target) / numel). `out` gets the forward result before the

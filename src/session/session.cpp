@@ -47,8 +47,8 @@ struct Session::Impl {
   std::vector<Tensor> operands;
   std::vector<Tensor> outputs;
   std::vector<char> resident;
-  bool fresh = false;    ///< outputs are of the operands as they are now
-  bool computed = false; ///< outputs hold a result
+  bool fresh = false;     ///< outputs are of the operands as they are now
+  bool computed = false;  ///< outputs hold a result
 
   explicit Impl(const OpCall& prototype) : call(prototype) {
     const OpDef& op = *call.op;
@@ -155,7 +155,8 @@ int Session::n_outputs() const noexcept { return impl_->call.n_out; }
 
 View Session::input(int i) const {
   if (i < 0 || i >= impl_->call.n_in)
-    throw_arg(impl_->call.op->name, "operand", cat("an index in [0, ", impl_->call.n_in, ")"), cat(i));
+    throw_arg(impl_->call.op->name, "operand", cat("an index in [0, ", impl_->call.n_in, ")"),
+              cat(i));
   return impl_->call.in[i];
 }
 
@@ -174,7 +175,9 @@ void Session::start(std::span<const View> inputs) {
   const std::lock_guard lock(s.mutex);
   if (inputs.size() > static_cast<size_t>(s.call.n_in))
     throw_arg(s.call.op->name, "inputs", cat("at most ", s.call.n_in), cat(inputs.size()));
-  const auto given = [&](size_t i) { return inputs[i].present() && (inputs[i].data != nullptr || inputs[i].numel() == 0); };
+  const auto given = [&](size_t i) {
+    return inputs[i].present() && (inputs[i].data != nullptr || inputs[i].numel() == 0);
+  };
   View fitted[kMaxInputs];
   for (size_t i = 0; i < inputs.size(); ++i)
     if (given(i)) fitted[i] = s.checked_upload(static_cast<int>(i), inputs[i]);
@@ -224,7 +227,8 @@ void Session::finish(const View& out) {
 
 Tensor Session::output(int i) const {
   if (i < 0 || i >= impl_->call.n_out)
-    throw_arg(impl_->call.op->name, "output", cat("an index in [0, ", impl_->call.n_out, ")"), cat(i));
+    throw_arg(impl_->call.op->name, "output", cat("an index in [0, ", impl_->call.n_out, ")"),
+              cat(i));
   return impl_->outputs[static_cast<size_t>(i)];
 }
 

@@ -7,12 +7,12 @@
 
 static int failures = 0;
 
-#define CHECK(condition)                                                                  \
-  do {                                                                                    \
-    if (!(condition)) {                                                                   \
-      fprintf(stderr, "line %d: %s (%s)\n", __LINE__, #condition, lcLastErrorMessage());  \
-      ++failures;                                                                         \
-    }                                                                                     \
+#define CHECK(condition)                                                                 \
+  do {                                                                                   \
+    if (!(condition)) {                                                                  \
+      fprintf(stderr, "line %d: %s (%s)\n", __LINE__, #condition, lcLastErrorMessage()); \
+      ++failures;                                                                        \
+    }                                                                                    \
   } while (0)
 
 /* The program that ships with the reference: memory in, memory out, synchronise. */
@@ -54,7 +54,8 @@ static void runtime_queries(void) {
   CHECK(strlen(lcGetMemoryModelName(lcGetMemoryModel())) > 0);
   CHECK(strcmp(lcGetErrorString(LC_SUCCESS), "success") == 0);
   CHECK(lcGetApiVersion(&major, &minor, &patch) == LC_SUCCESS);
-  CHECK(major == LC_API_VERSION_MAJOR && minor == LC_API_VERSION_MINOR && patch == LC_API_VERSION_PATCH);
+  CHECK(major == LC_API_VERSION_MAJOR && minor == LC_API_VERSION_MINOR &&
+        patch == LC_API_VERSION_PATCH);
 }
 
 static void op_calls(void) {
@@ -82,7 +83,8 @@ static void op_calls(void) {
   CHECK(lcOpCall("attention", in, 4, &causal, 1, &result, 1, &options) == LC_SUCCESS);
   CHECK(lcTraceEnable(0) == LC_SUCCESS);
   for (i = 0; i < 3; ++i) CHECK(fabs(out[i] - q[i]) < 1e-12); /* the first row sees itself alone */
-  CHECK(lcReport("trace_text", text, sizeof text, &needed) == LC_SUCCESS && strstr(text, "attention") != NULL);
+  CHECK(lcReport("trace_text", text, sizeof text, &needed) == LC_SUCCESS &&
+        strstr(text, "attention") != NULL);
   CHECK(lcReport("explain", text, sizeof text, NULL) == LC_SUCCESS && text[0] == '{');
   result = lcArrayOf(weights, LC_FLOAT64, 1, &shape[1]);
   CHECK(lcOpCall("attention", in, 4, &causal, 1, &result, 1, NULL) == LC_INVALID_VALUE);

@@ -16,9 +16,15 @@ namespace {
 lcArray array(const void* data, lcDType dtype, std::initializer_list<int64_t> shape) {
   return lcArrayOf(const_cast<void*>(data), dtype, static_cast<int>(shape.size()), shape.begin());
 }
-lcAttr attr_int(const char* name, int64_t i) { return {name, LC_ATTR_INT, i, 0, nullptr, 0, nullptr}; }
-lcAttr attr_float(const char* name, double f) { return {name, LC_ATTR_FLOAT, 0, f, nullptr, 0, nullptr}; }
-lcAttr attr_word(const char* name, const char* w) { return {name, LC_ATTR_WORD, 0, 0, nullptr, 0, w}; }
+lcAttr attr_int(const char* name, int64_t i) {
+  return {name, LC_ATTR_INT, i, 0, nullptr, 0, nullptr};
+}
+lcAttr attr_float(const char* name, double f) {
+  return {name, LC_ATTR_FLOAT, 0, f, nullptr, 0, nullptr};
+}
+lcAttr attr_word(const char* name, const char* w) {
+  return {name, LC_ATTR_WORD, 0, 0, nullptr, 0, w};
+}
 lcAttr attr_ints(const char* name, const std::vector<int64_t>& v) {
   return {name, LC_ATTR_INTS, 0, 0, v.data(), static_cast<int>(v.size()), nullptr};
 }
@@ -29,7 +35,8 @@ std::string report(const char* kind) {
   size_t bytes = 0;
   EXPECT_EQ(lcReport(kind, nullptr, 0, &bytes), LC_SUCCESS) << kind << ": " << message();
   std::string text(bytes, 'x');
-  EXPECT_EQ(lcReport(kind, text.data(), text.size(), nullptr), LC_SUCCESS) << kind << ": " << message();
+  EXPECT_EQ(lcReport(kind, text.data(), text.size(), nullptr), LC_SUCCESS)
+      << kind << ": " << message();
   text.pop_back();
   return text;
 }
@@ -41,8 +48,10 @@ bool balanced(const std::string& json) {
   for (size_t i = 0; i < json.size(); ++i) {
     const char c = json[i];
     if (quoted) {
-      if (c == '\\') ++i;
-      else if (c == '"') quoted = false;
+      if (c == '\\')
+        ++i;
+      else if (c == '"')
+        quoted = false;
     } else if (c == '"') {
       quoted = true;
     } else if (c == '{' || c == '[') {
@@ -78,7 +87,8 @@ TEST(CApi, Version) {
 #ifdef LC_SOURCE_DIR
   std::ifstream file(LC_SOURCE_DIR "/CMakeLists.txt");
   const std::string cmake((std::istreambuf_iterator<char>(file)), {});
-  EXPECT_NE(cmake.find("VERSION " + text.str()), std::string::npos) << "lightning_core.h and CMakeLists.txt differ";
+  EXPECT_NE(cmake.find("VERSION " + text.str()), std::string::npos)
+      << "lightning_core.h and CMakeLists.txt differ";
 #endif
 }
 
@@ -134,7 +144,8 @@ TEST(CApi, DevicesAndContracts) {
   EXPECT_STREQ(contract.sync.driver_tag, "metal.command_sync");
   EXPECT_EQ(contract.profiler.trace_capacity, 4096u);
   EXPECT_EQ(lcGetBackendInterfaceContract(LC_DEVICE_METAL, nullptr), LC_INVALID_VALUE);
-  EXPECT_EQ(lcGetBackendInterfaceContract(static_cast<lcDeviceKind>(9), &contract), LC_INVALID_VALUE);
+  EXPECT_EQ(lcGetBackendInterfaceContract(static_cast<lcDeviceKind>(9), &contract),
+            LC_INVALID_VALUE);
   EXPECT_EQ(lcGetActiveBackendInterfaceContract(&contract), LC_SUCCESS);
   EXPECT_EQ(lcGetActiveBackendInterfaceContract(nullptr), LC_INVALID_VALUE);
   EXPECT_NE(std::string(lcBackendName()), "");
@@ -157,7 +168,8 @@ TEST(CApi, SyncPolicies) {
 TEST(CApiOps, Matmul) {
   const float a[] = {1, 2, 3, 4, 5, 6}, b[] = {7, 8, 9, 10, 11, 12}, bias[] = {-100, 1};
   float c[4] = {};
-  lcArray in[] = {array(a, LC_FLOAT32, {2, 3}), array(b, LC_FLOAT32, {3, 2}), array(bias, LC_FLOAT32, {2})};
+  lcArray in[] = {array(a, LC_FLOAT32, {2, 3}), array(b, LC_FLOAT32, {3, 2}),
+                  array(bias, LC_FLOAT32, {2})};
   lcArray out = array(c, LC_FLOAT32, {2, 2});
   ASSERT_EQ(lcOpCall("matmul", in, 2, nullptr, 0, &out, 1, nullptr), LC_SUCCESS) << message();
   EXPECT_EQ(std::vector<float>(c, c + 4), (std::vector<float>{58, 64, 139, 154}));
@@ -252,7 +264,8 @@ TEST(CApiOps, Options) {
   o.device = "metal";
   EXPECT_EQ(lcOpCall("add", same, 2, nullptr, 0, &out, 1, &o), LC_SUCCESS) << message();
   o.strict = 1;
-  EXPECT_EQ(lcOpCall("add", same, 2, nullptr, 0, &out, 1, &o), lcIsMetalAvailable() ? LC_SUCCESS : LC_NOT_SUPPORTED);
+  EXPECT_EQ(lcOpCall("add", same, 2, nullptr, 0, &out, 1, &o),
+            lcIsMetalAvailable() ? LC_SUCCESS : LC_NOT_SUPPORTED);
   lcCallOptionsInit(&o);
   o.device = "Metal";
   EXPECT_EQ(lcOpCall("add", same, 2, nullptr, 0, &out, 1, &o), LC_INVALID_VALUE);
@@ -322,7 +335,9 @@ TEST(CApiOps, BadCallsWriteNothing) {
   EXPECT_EQ(lcOpCall("add", in, 2, &unknown, 1, &out, 1, nullptr), LC_INVALID_VALUE);
   EXPECT_EQ(lcOpCall("add", in, 2, nullptr, 1, &out, 1, nullptr), LC_INVALID_VALUE);
   EXPECT_EQ(lcOpCall("add", in, 2, nullptr, 0, &out, 2, nullptr), LC_INVALID_VALUE);
-  const auto matmul = [&](lcAttr attr) { return lcOpCall("matmul", in, 2, &attr, 1, &out, 1, nullptr); };
+  const auto matmul = [&](lcAttr attr) {
+    return lcOpCall("matmul", in, 2, &attr, 1, &out, 1, nullptr);
+  };
   EXPECT_EQ(matmul(attr_int(nullptr, 1)), LC_INVALID_VALUE);
   EXPECT_EQ(matmul(attr_int("trans_a", 2)), LC_INVALID_VALUE);
   EXPECT_EQ(matmul(attr_float("trans_a", 1)), LC_INVALID_TYPE);
@@ -332,12 +347,14 @@ TEST(CApiOps, BadCallsWriteNothing) {
   EXPECT_EQ(matmul(attr_word("activation", nullptr)), LC_INVALID_VALUE);
   EXPECT_EQ(matmul(attr_int("activation", 7)), LC_INVALID_VALUE);
   EXPECT_EQ(matmul(attr_int("activation", -1)), LC_INVALID_VALUE);
-  EXPECT_EQ(matmul({"alpha", static_cast<lcAttrKind>(9), 0, 0, nullptr, 0, nullptr}), LC_INVALID_TYPE);
+  EXPECT_EQ(matmul({"alpha", static_cast<lcAttrKind>(9), 0, 0, nullptr, 0, nullptr}),
+            LC_INVALID_TYPE);
   const auto sum = [&](lcAttr attr) { return lcOpCall("sum", in, 1, &attr, 1, &out, 1, nullptr); };
   EXPECT_EQ(sum({"axes", LC_ATTR_INTS, 0, 0, nullptr, 2, nullptr}), LC_INVALID_VALUE);
   EXPECT_EQ(sum({"axes", LC_ATTR_INTS, 0, 0, zero, 99, nullptr}), LC_INVALID_VALUE);
   EXPECT_EQ(sum({"axes", LC_ATTR_INTS, 0, 0, zero, -1, nullptr}), LC_INVALID_VALUE);
-  EXPECT_EQ(lcOpCall("reshape", in, 1, nullptr, 0, &out, 1, nullptr), LC_INVALID_VALUE);  // no shape
+  EXPECT_EQ(lcOpCall("reshape", in, 1, nullptr, 0, &out, 1, nullptr),
+            LC_INVALID_VALUE);  // no shape
   const int64_t far[] = {5};
   const lcArray lookup[] = {array(far, LC_INT64, {1}), good};
   lcArray row = array(c, LC_FLOAT32, {1, 2});
@@ -366,8 +383,8 @@ TEST(CApiReports, EveryKind) {
   EXPECT_EQ(lcTraceClear(), LC_SUCCESS);
   ASSERT_EQ(lcOpCall("add", in, 2, nullptr, 0, &out, 1, nullptr), LC_SUCCESS);
   EXPECT_EQ(lcTraceEnable(0), LC_SUCCESS);
-  for (const char* kind : {"trace", "chrome", "timeline", "timeline:op_path", "capabilities", "interfaces", "devices",
-                           "explain", "ops", "config"})
+  for (const char* kind : {"trace", "chrome", "timeline", "timeline:op_path", "capabilities",
+                           "interfaces", "devices", "explain", "ops", "config"})
     EXPECT_TRUE(balanced(report(kind))) << kind;
   EXPECT_NE(report("trace").find("\"op\":\"add\""), std::string::npos);
   EXPECT_NE(report("trace_text").find("lc,exec,"), std::string::npos);
@@ -395,7 +412,9 @@ TEST(CApiReports, BadArguments) {
     EXPECT_EQ(lcReport("explain", nullptr, 0, &n), LC_NOT_INITIALIZED);
     EXPECT_NE(std::string(lcLastErrorMessage()), "");
   }).join();
-  std::thread([] { EXPECT_STREQ(lcLastErrorMessage(), ""); }).join();  // messages are a thread's own
+  std::thread([] {
+    EXPECT_STREQ(lcLastErrorMessage(), "");
+  }).join();  // messages are a thread's own
 }
 
 TEST(CApiReports, BadTimelineKey) {

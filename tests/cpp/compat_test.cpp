@@ -46,15 +46,19 @@ TYPED_TEST(CompatOps, EagerOnEveryDevice) {
     EXPECT_EQ(out, vec<T>({6, 6, 6, 6, 6, 6}));
     ASSERT_EQ(ops::matrixDiv<T>(a.data(), a.data(), out.data(), 3, 2, device), Status::kSuccess);
     EXPECT_EQ(out, vec<T>({1, 1, 1, 1, 1, 1}));
-    const auto x = vec<T>({1, -2, 3, -4, 5, -6, 7, -8, -9}), w = vec<T>({1, 1, 1, 1}), bias = vec<T>({1});
+    const auto x = vec<T>({1, -2, 3, -4, 5, -6, 7, -8, -9}), w = vec<T>({1, 1, 1, 1}),
+               bias = vec<T>({1});
     std::vector<T> y(4);
-    ASSERT_EQ(ops::conv2dNchw<T>(x.data(), w.data(), bias.data(), y.data(), 1, 1, 3, 3, 1, 2, 2, 1, 1, 0, 0, device),
+    ASSERT_EQ(ops::conv2dNchw<T>(x.data(), w.data(), bias.data(), y.data(), 1, 1, 3, 3, 1, 2, 2, 1,
+                                 1, 0, 0, device),
               Status::kSuccess);
     EXPECT_EQ(y, vec<T>({1, 1, 1, -17}));
-    ASSERT_EQ(ops::conv2dNchw<T>(x.data(), w.data(), bias.data(), y.data(), 1, 1, 3, 3, 1, 2, 2, 1, 1, 0, 0, device, true),
+    ASSERT_EQ(ops::conv2dNchw<T>(x.data(), w.data(), bias.data(), y.data(), 1, 1, 3, 3, 1, 2, 2, 1,
+                                 1, 0, 0, device, true),
               Status::kSuccess);
     EXPECT_EQ(y, vec<T>({1, 1, 1, 0}));
-    ASSERT_EQ(ops::conv2dNchw<T>(x.data(), w.data(), nullptr, y.data(), 1, 1, 3, 3, 1, 2, 2, 2, 2, 1, 1, device),
+    ASSERT_EQ(ops::conv2dNchw<T>(x.data(), w.data(), nullptr, y.data(), 1, 1, 3, 3, 1, 2, 2, 2, 2,
+                                 1, 1, device),
               Status::kSuccess);
     EXPECT_EQ(y, vec<T>({1, 1, 3, -18}));
   }
@@ -73,15 +77,20 @@ TYPED_TEST(CompatOps, BadArguments) {
     EXPECT_EQ(ops::matMul<T>(in, in, o, 2, 0, 2, d), Status::kInvalidValue);
     EXPECT_EQ(ops::matMul<T>(in, in, o, SIZE_MAX, 2, 2, d), Status::kInvalidValue);
     EXPECT_EQ(ops::matMul<T>(in, in, o, SIZE_MAX / 4, SIZE_MAX / 4, 2, d), Status::kInvalidValue);
-    EXPECT_EQ(ops::matMul<T>(in, in, a.data(), 2, 2, 2, d), Status::kInvalidValue);  // out overlaps a
+    EXPECT_EQ(ops::matMul<T>(in, in, a.data(), 2, 2, 2, d),
+              Status::kInvalidValue);  // out overlaps a
     EXPECT_EQ(ops::vectorAdd<T>(in, in, o, 0, d), Status::kInvalidValue);
     EXPECT_EQ(ops::vectorAdd<T>(in, nullptr, o, 4, d), Status::kInvalidValue);
     EXPECT_EQ(ops::matrixSub<T>(in, in, o, 2, 0, d), Status::kInvalidValue);
     EXPECT_EQ(ops::matrixDiv<T>(in, in, nullptr, 2, 2, d), Status::kInvalidValue);
-    EXPECT_EQ(ops::conv2dNchw<T>(in, in, in, o, 1, 1, 2, 2, 1, 3, 3, 1, 1, 0, 0, d), Status::kInvalidValue);
-    EXPECT_EQ(ops::conv2dNchw<T>(in, in, in, o, 1, 1, 2, 2, 1, 1, 1, 0, 1, 0, 0, d), Status::kInvalidValue);
-    EXPECT_EQ(ops::conv2dNchw<T>(in, nullptr, in, o, 1, 1, 2, 2, 1, 1, 1, 1, 1, 0, 0, d), Status::kInvalidValue);
-    EXPECT_EQ(ops::conv2dNchw<T>(in, in, in, o, 1, 1, 2, 2, 1, 1, 1, 1, 1, SIZE_MAX, 0, d), Status::kInvalidValue);
+    EXPECT_EQ(ops::conv2dNchw<T>(in, in, in, o, 1, 1, 2, 2, 1, 3, 3, 1, 1, 0, 0, d),
+              Status::kInvalidValue);
+    EXPECT_EQ(ops::conv2dNchw<T>(in, in, in, o, 1, 1, 2, 2, 1, 1, 1, 0, 1, 0, 0, d),
+              Status::kInvalidValue);
+    EXPECT_EQ(ops::conv2dNchw<T>(in, nullptr, in, o, 1, 1, 2, 2, 1, 1, 1, 1, 1, 0, 0, d),
+              Status::kInvalidValue);
+    EXPECT_EQ(ops::conv2dNchw<T>(in, in, in, o, 1, 1, 2, 2, 1, 1, 1, 1, 1, SIZE_MAX, 0, d),
+              Status::kInvalidValue);
   }
   EXPECT_EQ(ops::matMul<T>(in, in, o, 2, 2, 2, kBadDevice), Status::kInvalidValue);
   EXPECT_NE(std::string(rt::lastErrorMessage()).find("device"), std::string::npos);
@@ -96,29 +105,34 @@ TYPED_TEST(CompatOps, PoliciesAreHonoured) {
   for (const Device d : kDevices) {
     // Nothing resident: null operands must not succeed, whatever the flags say.
     const ops::MatMulIoPolicy finish = ops::makeMetalResidentFinishPolicy();
-    EXPECT_NE(ops::matMulWithPolicy<T>(nullptr, nullptr, out.data(), 2, 2, 2, d, finish), Status::kSuccess);
-    EXPECT_NE(ops::vectorAddWithPolicy<T>(nullptr, a.data(), out.data(), 4, d, ops::makeMetalVectorResidentRunPolicy()),
+    EXPECT_NE(ops::matMulWithPolicy<T>(nullptr, nullptr, out.data(), 2, 2, 2, d, finish),
+              Status::kSuccess);
+    EXPECT_NE(ops::vectorAddWithPolicy<T>(nullptr, a.data(), out.data(), 4, d,
+                                          ops::makeMetalVectorResidentRunPolicy()),
               Status::kSuccess);
     EXPECT_NE(ops::matrixSubWithPolicy<T>(a.data(), nullptr, out.data(), 2, 2, d,
                                           ops::makeMetalElemwiseResidentFinishPolicy()),
               Status::kSuccess);
-    EXPECT_NE(ops::conv2dNchwWithPolicy<T>(nullptr, nullptr, nullptr, out.data(), 1, 1, 2, 2, 1, 1, 1, 1, 1, 0, 0, d,
-                                           ops::makeMetalConvResidentRunPolicy()),
+    EXPECT_NE(ops::conv2dNchwWithPolicy<T>(nullptr, nullptr, nullptr, out.data(), 1, 1, 2, 2, 1, 1,
+                                           1, 1, 1, 0, 0, d, ops::makeMetalConvResidentRunPolicy()),
               Status::kSuccess);
-    EXPECT_EQ(ops::conv2dNchwWithPolicy<T>(a.data(), a.data(), nullptr, out.data(), 1, 1, 2, 2, 1, 1, 1, 1, 1, 0, 0, d,
-                                           ops::Conv2dIoPolicy{}),
+    EXPECT_EQ(ops::conv2dNchwWithPolicy<T>(a.data(), a.data(), nullptr, out.data(), 1, 1, 2, 2, 1,
+                                           1, 1, 1, 1, 0, 0, d, ops::Conv2dIoPolicy{}),
               Status::kInvalidValue);
     // No download never writes.
-    EXPECT_EQ(ops::matMulWithPolicy<T>(a.data(), a.data(), out.data(), 2, 2, 2, d, ops::makeMetalResidentStartPolicy()),
+    EXPECT_EQ(ops::matMulWithPolicy<T>(a.data(), a.data(), out.data(), 2, 2, 2, d,
+                                       ops::makeMetalResidentStartPolicy()),
               Status::kSuccess);
-    EXPECT_EQ(ops::vectorAddWithPolicy<T>(a.data(), a.data(), nullptr, 4, d, ops::makeMetalVectorResidentStartPolicy()),
+    EXPECT_EQ(ops::vectorAddWithPolicy<T>(a.data(), a.data(), nullptr, 4, d,
+                                          ops::makeMetalVectorResidentStartPolicy()),
               Status::kSuccess);
     EXPECT_EQ(ops::matrixDivWithPolicy<T>(a.data(), a.data(), out.data(), 2, 2, d,
                                           ops::makeMetalElemwiseResidentStartPolicy()),
               Status::kSuccess);
-    EXPECT_EQ(ops::conv2dNchwWithPolicy<T>(a.data(), a.data(), a.data(), out.data(), 1, 1, 2, 2, 1, 1, 1, 1, 1, 0, 0, d,
-                                           ops::makeMetalConvResidentStartPolicy()),
-              Status::kSuccess);
+    EXPECT_EQ(
+        ops::conv2dNchwWithPolicy<T>(a.data(), a.data(), a.data(), out.data(), 1, 1, 2, 2, 1, 1, 1,
+                                     1, 1, 0, 0, d, ops::makeMetalConvResidentStartPolicy()),
+        Status::kSuccess);
     EXPECT_EQ(out, untouched);
   }
 }
@@ -133,13 +147,23 @@ TYPED_TEST(CompatOps, StatelessResidentFunctions) {
   EXPECT_EQ(ops::matMulMetalResidentRun<T>(p, p, out.data(), 2, 2, 2), Status::kSuccess);
   EXPECT_EQ(ops::matMulMetalResidentSync<T>(p, p, out.data(), 2, 2, 2), Status::kSuccess);
   EXPECT_EQ(ops::matMulMetalResidentBatchSync<T>(p, p, out.data(), 2, 2, 2, 3), Status::kSuccess);
-  EXPECT_EQ(ops::matMulMetalResidentBatchNoDownload<T>(p, p, out.data(), 2, 2, 2, 3), Status::kSuccess);
-  EXPECT_EQ(ops::matMulMetalResidentBatchSync<T>(p, p, out.data(), 2, 2, 2, 0), Status::kInvalidValue);
-  EXPECT_EQ(ops::matMulMetalResidentBatchSync<T>(nullptr, p, out.data(), 2, 2, 2, 1), Status::kInvalidValue);
-  EXPECT_NE(ops::matMulMetalResidentBatchNoDownload<T>(nullptr, nullptr, nullptr, 2, 2, 2, 1), Status::kSuccess);
-  EXPECT_EQ(ops::conv2dNchwMetalResidentStart<T>(p, p, p, out.data(), 1, 1, 2, 2, 1, 1, 1, 1, 1, 0, 0), Status::kSuccess);
-  EXPECT_EQ(ops::conv2dNchwMetalResidentRun<T>(p, p, p, out.data(), 1, 1, 2, 2, 1, 1, 1, 1, 1, 0, 0), Status::kSuccess);
-  EXPECT_EQ(ops::conv2dNchwMetalResidentSync<T>(p, p, p, out.data(), 1, 1, 2, 2, 1, 1, 1, 1, 1, 0, 0), Status::kSuccess);
+  EXPECT_EQ(ops::matMulMetalResidentBatchNoDownload<T>(p, p, out.data(), 2, 2, 2, 3),
+            Status::kSuccess);
+  EXPECT_EQ(ops::matMulMetalResidentBatchSync<T>(p, p, out.data(), 2, 2, 2, 0),
+            Status::kInvalidValue);
+  EXPECT_EQ(ops::matMulMetalResidentBatchSync<T>(nullptr, p, out.data(), 2, 2, 2, 1),
+            Status::kInvalidValue);
+  EXPECT_NE(ops::matMulMetalResidentBatchNoDownload<T>(nullptr, nullptr, nullptr, 2, 2, 2, 1),
+            Status::kSuccess);
+  EXPECT_EQ(
+      ops::conv2dNchwMetalResidentStart<T>(p, p, p, out.data(), 1, 1, 2, 2, 1, 1, 1, 1, 1, 0, 0),
+      Status::kSuccess);
+  EXPECT_EQ(
+      ops::conv2dNchwMetalResidentRun<T>(p, p, p, out.data(), 1, 1, 2, 2, 1, 1, 1, 1, 1, 0, 0),
+      Status::kSuccess);
+  EXPECT_EQ(
+      ops::conv2dNchwMetalResidentSync<T>(p, p, p, out.data(), 1, 1, 2, 2, 1, 1, 1, 1, 1, 0, 0),
+      Status::kSuccess);
   EXPECT_EQ(ops::matrixSubMetalResidentStart<T>(p, p, out.data(), 2, 2), Status::kSuccess);
   EXPECT_EQ(ops::matrixDivMetalResidentRun<T>(p, p, out.data(), 2, 2), Status::kSuccess);
   EXPECT_EQ(ops::vectorAddMetalResidentStart<T>(p, p, out.data(), 4), Status::kSuccess);
@@ -150,7 +174,9 @@ TYPED_TEST(CompatOps, StatelessResidentFunctions) {
   EXPECT_EQ(out, vec<T>({0, 0, 0, 0}));
   EXPECT_EQ(ops::vectorAddMetalResidentFinish<T>(p, p, out.data(), 4), Status::kSuccess);
   EXPECT_EQ(out, vec<T>({2, 4, 6, 8}));
-  EXPECT_EQ(ops::conv2dNchwMetalResidentFinish<T>(p, p, p, out.data(), 1, 1, 2, 2, 1, 1, 1, 1, 1, 0, 0), Status::kSuccess);
+  EXPECT_EQ(
+      ops::conv2dNchwMetalResidentFinish<T>(p, p, p, out.data(), 1, 1, 2, 2, 1, 1, 1, 1, 1, 0, 0),
+      Status::kSuccess);
   EXPECT_EQ(out, vec<T>({2, 3, 4, 5}));
 }
 
@@ -226,7 +252,8 @@ TEST(CompatRuntime, MemoryIsHostManaged) {
   EXPECT_EQ(rt::memcpy(back, p, 64, rt::MemcpyKind::kDeviceToHost), Status::kSuccess);
   EXPECT_STREQ(back, "seven");
   EXPECT_EQ(rt::memcpy(p, text, 65, rt::MemcpyKind::kHostToDevice), Status::kInvalidValue);
-  EXPECT_EQ(rt::memcpy(static_cast<char*>(p) + 60, text, 5, rt::MemcpyKind::kHostToDevice), Status::kInvalidValue);
+  EXPECT_EQ(rt::memcpy(static_cast<char*>(p) + 60, text, 5, rt::MemcpyKind::kHostToDevice),
+            Status::kInvalidValue);
   EXPECT_EQ(rt::memcpy(nullptr, text, 1, rt::MemcpyKind::kHostToHost), Status::kInvalidValue);
   EXPECT_EQ(rt::memcpy(p, nullptr, 1, rt::MemcpyKind::kHostToHost), Status::kInvalidValue);
   EXPECT_EQ(rt::memcpy(p, text, 1, static_cast<rt::MemcpyKind>(7)), Status::kInvalidValue);
@@ -250,7 +277,8 @@ TEST(CompatRuntime, SyncPolicies) {
   rt::setDefaultSyncPolicy({static_cast<rt::SyncMode>(9), false});  // refused: the old one stays
   EXPECT_EQ(rt::defaultSyncPolicy().mode, rt::SyncMode::kNever);
   EXPECT_EQ(rt::applyDefaultSyncPolicy(), Status::kSuccess);
-  EXPECT_EQ(rt::deviceSynchronizeWithPolicy({static_cast<rt::SyncMode>(9), false}), Status::kInvalidValue);
+  EXPECT_EQ(rt::deviceSynchronizeWithPolicy({static_cast<rt::SyncMode>(9), false}),
+            Status::kInvalidValue);
   rt::setDefaultSyncPolicy(before);
   for (const auto mode : {rt::SyncMode::kAuto, rt::SyncMode::kAlways, rt::SyncMode::kNever})
     for (const bool boundary : {false, true}) {
@@ -281,13 +309,15 @@ TEST(CompatRuntime, CapabilitiesAndInterfaces) {
   EXPECT_EQ(cuda.compute_surface, cuda.built);
   EXPECT_FALSE(rt::backendCapabilities(kBadDevice).available);
   const auto i = rt::backendInterfaceContract(Device::kCPU);
-  EXPECT_TRUE(i.compute.available && i.memory.available && i.memory.memcpy_surface && i.sync.available);
+  EXPECT_TRUE(i.compute.available && i.memory.available && i.memory.memcpy_surface &&
+              i.sync.available);
   EXPECT_FALSE(i.memory.allocator_surface);
   EXPECT_EQ(i.profiler.trace_capacity, 4096u);
   EXPECT_STREQ(i.compute.driver_tag, "cpu.eager.dispatch");
   EXPECT_STREQ(i.memory.driver_tag, "cpu.host_memory");
   EXPECT_STREQ(i.sync.driver_tag, "cpu.noop_sync");
-  EXPECT_STREQ(rt::backendInterfaceContract(Device::kMetal).memory.driver_tag, "metal.host_managed_memory");
+  EXPECT_STREQ(rt::backendInterfaceContract(Device::kMetal).memory.driver_tag,
+               "metal.host_managed_memory");
   EXPECT_TRUE(rt::activeBackendCapabilities().available);
   EXPECT_TRUE(rt::activeBackendInterfaceContract().compute.available);
   EXPECT_STREQ(rt::memoryModelName(rt::MemoryModel::kHostManagedCompat), "host-managed-compat");
@@ -316,7 +346,8 @@ TEST(CompatRuntime, Trace) {
   EXPECT_EQ(events[3].size_bytes, 8u);
   Device requested{}, selected{};
   bool fallback = false;
-  EXPECT_TRUE(rt::decodeRuntimeTraceDispatchDetail(events[3].detail1, &requested, &selected, &fallback));
+  EXPECT_TRUE(
+      rt::decodeRuntimeTraceDispatchDetail(events[3].detail1, &requested, &selected, &fallback));
   EXPECT_EQ(requested, Device::kMetal);
   EXPECT_EQ(fallback, selected != Device::kMetal);
   EXPECT_EQ(events[4].size_bytes, 12u);
@@ -325,16 +356,20 @@ TEST(CompatRuntime, Trace) {
   EXPECT_FALSE(rt::decodeRuntimeTraceDispatchDetail(-1, &requested, &selected, &fallback));
   EXPECT_FALSE(rt::decodeRuntimeTraceDispatchDetail(0x0f, &requested, &selected, &fallback));
   EXPECT_EQ(rt::runtimeTraceEventCapacity(), 4096u);
-  EXPECT_STREQ(rt::runtimeTraceEventTypeName(rt::RuntimeTraceEventType::kOpDispatch), "op_dispatch");
-  EXPECT_STREQ(rt::runtimeTraceEventTypeName(static_cast<rt::RuntimeTraceEventType>(77)), "unknown");
-  EXPECT_STREQ(rt::runtimeTraceOpKindName(rt::RuntimeTraceOpKind::kAttentionForward), "attention_forward");
+  EXPECT_STREQ(rt::runtimeTraceEventTypeName(rt::RuntimeTraceEventType::kOpDispatch),
+               "op_dispatch");
+  EXPECT_STREQ(rt::runtimeTraceEventTypeName(static_cast<rt::RuntimeTraceEventType>(77)),
+               "unknown");
+  EXPECT_STREQ(rt::runtimeTraceOpKindName(rt::RuntimeTraceOpKind::kAttentionForward),
+               "attention_forward");
   rt::clearRuntimeTraceEvents();
   EXPECT_TRUE(rt::runtimeTraceEvents().empty());
 }
 
 TEST(CompatTensor, Contracts) {
   using Tensor = ref::TensorT<float>;
-  for (const auto& shape : std::vector<std::vector<int64_t>>{{}, {2, -1}, {0}, {INT64_MAX, 4}, {INT64_MAX / 8, 2}}) {
+  for (const auto& shape :
+       std::vector<std::vector<int64_t>>{{}, {2, -1}, {0}, {INT64_MAX, 4}, {INT64_MAX / 8, 2}}) {
     Tensor bad(shape, Device::kCPU);
     EXPECT_EQ(bad.validateContract(), Status::kInvalidValue);
     EXPECT_EQ(bad.fromHost({}), Status::kInvalidValue);
@@ -407,7 +442,8 @@ TEST(CompatTensor, Contracts) {
     EXPECT_EQ(metal.validateContract(), Status::kNotSupported);
     EXPECT_EQ(metal.fromHost(host), Status::kNotSupported);
     EXPECT_EQ(metal.toHost(&values), Status::kNotSupported);
-    EXPECT_NE(std::string(rt::lastErrorMessage()).find("metal"), std::string::npos) << rt::lastErrorMessage();
+    EXPECT_NE(std::string(rt::lastErrorMessage()).find("metal"), std::string::npos)
+        << rt::lastErrorMessage();
     EXPECT_NE(metal.validateViewContract(flat), Status::kSuccess);
   }
 }
@@ -417,17 +453,23 @@ TEST(CompatAttention, ForwardTrainAndSession) {
   const std::vector<float> q = {1, 0, 0, 1};
   std::vector<float> v = {10, 0, 0, 20}, out(4);
   for (const Device d : kDevices) {
-    ASSERT_EQ(ref::attentionForward(q.data(), q.data(), v.data(), out.data(), cfg, d), Status::kSuccess);
+    ASSERT_EQ(ref::attentionForward(q.data(), q.data(), v.data(), out.data(), cfg, d),
+              Status::kSuccess);
     const float want[] = {6.6976f, 6.6048f, 3.3024f, 13.3952f};
     for (int i = 0; i < 4; ++i) EXPECT_NEAR(out[static_cast<size_t>(i)], want[i], 1e-3);
-    EXPECT_EQ(ref::attentionForward(nullptr, q.data(), v.data(), out.data(), cfg, d), Status::kInvalidValue);
-    EXPECT_EQ(ref::attentionForward(q.data(), q.data(), v.data(), nullptr, cfg, d), Status::kInvalidValue);
-    EXPECT_EQ(ref::attentionForward(q.data(), q.data(), v.data(), out.data(), {0, 2, false}, d), Status::kInvalidValue);
+    EXPECT_EQ(ref::attentionForward(nullptr, q.data(), v.data(), out.data(), cfg, d),
+              Status::kInvalidValue);
+    EXPECT_EQ(ref::attentionForward(q.data(), q.data(), v.data(), nullptr, cfg, d),
+              Status::kInvalidValue);
+    EXPECT_EQ(ref::attentionForward(q.data(), q.data(), v.data(), out.data(), {0, 2, false}, d),
+              Status::kInvalidValue);
     ref::AttentionIoPolicy none;
     none.upload_q = none.upload_k = none.upload_v = false;
-    EXPECT_NE(ref::attentionForwardWithPolicy(nullptr, nullptr, nullptr, out.data(), cfg, d, none), Status::kSuccess);
+    EXPECT_NE(ref::attentionForwardWithPolicy(nullptr, nullptr, nullptr, out.data(), cfg, d, none),
+              Status::kSuccess);
   }
-  EXPECT_EQ(ref::attentionForward(q.data(), q.data(), v.data(), out.data(), cfg, kBadDevice), Status::kInvalidValue);
+  EXPECT_EQ(ref::attentionForward(q.data(), q.data(), v.data(), out.data(), cfg, kBadDevice),
+            Status::kInvalidValue);
   EXPECT_EQ(ref::attentionImplementation(Device::kCPU), ref::AttentionImplementation::kCpuSimd);
   EXPECT_STREQ(ref::attentionImplementationName(Device::kCPU), "custom-cpu-simd");
   EXPECT_FALSE(ref::attentionUsesFallback(Device::kCPU));
@@ -435,15 +477,19 @@ TEST(CompatAttention, ForwardTrainAndSession) {
 
   const std::vector<float> target(4, 0);
   float first = 0, second = 0;
-  EXPECT_EQ(ref::attentionTrainStep(q.data(), q.data(), v.data(), target.data(), out.data(), 0.01f, cfg, Device::kCPU, &first),
+  EXPECT_EQ(ref::attentionTrainStep(q.data(), q.data(), v.data(), target.data(), out.data(), 0.01f,
+                                    cfg, Device::kCPU, &first),
             Status::kSuccess);
-  EXPECT_EQ(ref::attentionTrainStep(q.data(), q.data(), v.data(), target.data(), out.data(), 0.01f, cfg, Device::kCPU, &second),
+  EXPECT_EQ(ref::attentionTrainStep(q.data(), q.data(), v.data(), target.data(), out.data(), 0.01f,
+                                    cfg, Device::kCPU, &second),
             Status::kSuccess);
   EXPECT_GT(first, second);
   const auto kept = v;
-  EXPECT_EQ(ref::attentionTrainStep(q.data(), q.data(), v.data(), target.data(), out.data(), 0.0f, cfg, Device::kCPU, nullptr),
+  EXPECT_EQ(ref::attentionTrainStep(q.data(), q.data(), v.data(), target.data(), out.data(), 0.0f,
+                                    cfg, Device::kCPU, nullptr),
             Status::kInvalidValue);
-  EXPECT_EQ(ref::attentionTrainStep(q.data(), q.data(), v.data(), nullptr, out.data(), 0.1f, cfg, Device::kCPU, nullptr),
+  EXPECT_EQ(ref::attentionTrainStep(q.data(), q.data(), v.data(), nullptr, out.data(), 0.1f, cfg,
+                                    Device::kCPU, nullptr),
             Status::kInvalidValue);
   EXPECT_EQ(v, kept);
 
@@ -462,8 +508,8 @@ TEST(CompatAttention, ForwardTrainAndSession) {
     threads.emplace_back([&, t] {
       std::vector<float> mine = kept, result(4);
       for (int i = 0; i < 16; ++i)
-        if (shared.trainStep(q.data(), q.data(), mine.data(), target.data(), result.data(), 0.01f, &losses[t]) !=
-            Status::kSuccess)
+        if (shared.trainStep(q.data(), q.data(), mine.data(), target.data(), result.data(), 0.01f,
+                             &losses[t]) != Status::kSuccess)
           losses[t] = -2;
     });
   for (std::thread& t : threads) t.join();
@@ -474,25 +520,30 @@ TEST(CompatModels, PresetsAndStages) {
   using ref::ExecutionMode;
   using ref::LoopStage;
   using ref::ModelFamily;
-  const auto transformer = ref::makeAggressiveCustomization(ModelFamily::kTransformer, ExecutionMode::kTraining, 2048, 128);
+  const auto transformer = ref::makeAggressiveCustomization(ModelFamily::kTransformer,
+                                                            ExecutionMode::kTraining, 2048, 128);
   EXPECT_EQ(transformer.attention_loss_every, 16);
   EXPECT_EQ(transformer.vector_oneshot_crossover_n, size_t{8} << 20);
   const auto rnn = ref::makeAggressiveCustomization(ModelFamily::kRnn, ExecutionMode::kInference);
   EXPECT_EQ(rnn.vector_oneshot_crossover_n, size_t{1} << 20);
   EXPECT_EQ(rnn.attention_loss_every, 1);
   const auto run = ref::makeAttentionPolicyForLoop(transformer, LoopStage::kRun);
-  EXPECT_FALSE(run.upload_q || run.upload_target || run.download_out || run.download_v || run.synchronize);
+  EXPECT_FALSE(run.upload_q || run.upload_target || run.download_out || run.download_v ||
+               run.synchronize);
   const auto finish = ref::makeAttentionPolicyForLoop(transformer, LoopStage::kFinish);
   EXPECT_TRUE(!finish.upload_v && finish.download_out && finish.download_v && finish.synchronize);
   const auto start = ref::makeMatMulPolicyForLoop(rnn, LoopStage::kStart);
   EXPECT_TRUE(start.upload_a && start.upload_b && !start.download_out && !start.synchronize);
   EXPECT_TRUE(ref::makeElemwisePolicyForLoop(rnn, LoopStage::kOneShot).download_out);
-  const auto gcn = ref::models::makeGraphSparseFriendlyPolicy(ModelFamily::kGcn, ExecutionMode::kTraining, 131072, 1048576, 128);
+  const auto gcn = ref::models::makeGraphSparseFriendlyPolicy(
+      ModelFamily::kGcn, ExecutionMode::kTraining, 131072, 1048576, 128);
   EXPECT_TRUE(gcn.resident_aggregation);
   EXPECT_GE(gcn.edge_chunk_size, 4096u);
   EXPECT_GE(gcn.node_batch_size, 512u);
-  const auto once = ref::models::makeGraphSparseFriendlyPolicyCached(ModelFamily::kGat, ExecutionMode::kTraining, 2, 8, 64);
-  const auto twice = ref::models::makeGraphSparseFriendlyPolicyCached(ModelFamily::kGat, ExecutionMode::kTraining, 2, 8, 64);
+  const auto once = ref::models::makeGraphSparseFriendlyPolicyCached(
+      ModelFamily::kGat, ExecutionMode::kTraining, 2, 8, 64);
+  const auto twice = ref::models::makeGraphSparseFriendlyPolicyCached(
+      ModelFamily::kGat, ExecutionMode::kTraining, 2, 8, 64);
   EXPECT_EQ(once.edge_chunk_size, twice.edge_chunk_size);
   EXPECT_FALSE(ref::models::makeGraphProjectionPolicy(gcn, LoopStage::kRun).upload_a);
   ref::models::saveGraphPolicyCacheIfDirty();
@@ -503,7 +554,8 @@ TEST(CompatModels, FastPathsCompute) {
   const std::vector<float> x = {1, 2, 3, 4}, eye = {1, 0, 0, 1};
   std::vector<float> out(4);
   ref::models::TransformerFastPath transformer({2, 2, true, true}, d);
-  EXPECT_EQ(transformer.attentionForward(x.data(), x.data(), x.data(), out.data()), Status::kSuccess);
+  EXPECT_EQ(transformer.attentionForward(x.data(), x.data(), x.data(), out.data()),
+            Status::kSuccess);
   EXPECT_NEAR(out[0], 1, 1e-6);  // causal: the first row sees itself alone
   ref::models::LstmRnnFastPath lstm({2, 2, true, true}, d);
   EXPECT_EQ(lstm.projectInput(x.data(), eye.data(), out.data(), 2), Status::kSuccess);
@@ -521,13 +573,16 @@ TEST(CompatModels, FastPathsCompute) {
   const std::vector<float> image = {1, 2, 3, 4, 5, 6, 7, 8}, w = {1, 0, 0, 1, 0, 0, 0, 0};
   EXPECT_EQ(vlm.patchEmbedFromImage(image.data(), 2, 4, w.data(), out.data()), Status::kSuccess);
   EXPECT_EQ(out, (std::vector<float>{1, 2, 3, 4}));
-  EXPECT_EQ(vlm.patchEmbedFromImage(image.data(), 3, 4, w.data(), out.data()), Status::kInvalidValue);
+  EXPECT_EQ(vlm.patchEmbedFromImage(image.data(), 3, 4, w.data(), out.data()),
+            Status::kInvalidValue);
   EXPECT_EQ(vlm.patchEmbedFromImage(nullptr, 2, 4, w.data(), out.data()), Status::kInvalidValue);
   const std::vector<float> image_proj = {1, 1, 3, 3}, text = {0, 0};
   std::vector<float> fused(2);
-  EXPECT_EQ(vlm.runCrossAttentionFast(image_proj.data(), text.data(), fused.data()), Status::kSuccess);
+  EXPECT_EQ(vlm.runCrossAttentionFast(image_proj.data(), text.data(), fused.data()),
+            Status::kSuccess);
   EXPECT_NEAR(fused[0], 4.0 / 3.0, 1e-5);  // equal weights over three tokens
-  EXPECT_EQ(vlm.runCrossAttentionFast(image_proj.data(), nullptr, fused.data()), Status::kInvalidValue);
+  EXPECT_EQ(vlm.runCrossAttentionFast(image_proj.data(), nullptr, fused.data()),
+            Status::kInvalidValue);
 }
 
 TEST(CompatApple, IsAbsent) {

@@ -23,13 +23,15 @@ OpCall matmul_call(int64_t m, int64_t k, int64_t n, DType dtype = DType::kFloat3
   return call;
 }
 
-std::vector<float> product(const std::vector<float>& a, const std::vector<float>& b, int m, int k, int n) {
+std::vector<float> product(const std::vector<float>& a, const std::vector<float>& b, int m, int k,
+                           int n) {
   std::vector<float> c(static_cast<size_t>(m * n));
   for (int i = 0; i < m; ++i)
     for (int j = 0; j < n; ++j) {
       double sum = 0;
       for (int p = 0; p < k; ++p)
-        sum += double{a[static_cast<size_t>(i * k + p)]} * double{b[static_cast<size_t>(p * n + j)]};
+        sum +=
+            double{a[static_cast<size_t>(i * k + p)]} * double{b[static_cast<size_t>(p * n + j)]};
       c[static_cast<size_t>(i * n + j)] = static_cast<float>(sum);
     }
   return c;
@@ -135,7 +137,8 @@ TEST(Session, RefusesBadSizesBeforeTouchingAnything) {
   const View bad[] = {f32(a, {2, 3}), f32(b, {2, 2})};
   EXPECT_EQ(code_of([&] { s.start(bad); }), ErrorCode::kInvalidValue);
   EXPECT_FALSE(s.resident(0));
-  EXPECT_EQ(code_of([&] { s.upload(0, View(nullptr, DType::kFloat32, {2, 3})); }), ErrorCode::kInvalidValue);
+  EXPECT_EQ(code_of([&] { s.upload(0, View(nullptr, DType::kFloat32, {2, 3})); }),
+            ErrorCode::kInvalidValue);
   EXPECT_EQ(code_of([&] { s.upload(0, View{}); }), ErrorCode::kInvalidType);
   EXPECT_EQ(code_of([&] { s.upload(9, f32(a, {2, 3})); }), ErrorCode::kInvalidValue);
   EXPECT_EQ(code_of([&] { s.upload(2, f32(a, {2})); }), ErrorCode::kInvalidValue);  // absent bias
@@ -144,12 +147,18 @@ TEST(Session, RefusesBadSizesBeforeTouchingAnything) {
   const View good[] = {f32(a, {2, 3}), f32(b, {3, 2})};
   s.start(good);
   EXPECT_EQ(code_of([&] { s.finish(f32(c, {9})); }), ErrorCode::kInvalidValue);
-  EXPECT_EQ(code_of([&] { s.finish(View(c.data(), DType::kInt32, {2, 2})); }), ErrorCode::kInvalidType);
-  EXPECT_EQ(code_of([&] { s.finish(View(c.data(), DType::kFloat32, {2, 2}, {0, 1})); }), ErrorCode::kInvalidValue);
+  EXPECT_EQ(code_of([&] { s.finish(View(c.data(), DType::kInt32, {2, 2})); }),
+            ErrorCode::kInvalidType);
+  EXPECT_EQ(code_of([&] { s.finish(View(c.data(), DType::kFloat32, {2, 2}, {0, 1})); }),
+            ErrorCode::kInvalidValue);
   EXPECT_EQ(code_of([&] { s.download(1, f32(c, {2, 2})); }), ErrorCode::kInvalidValue);
   EXPECT_EQ(code_of([&] { (void)s.output(3); }), ErrorCode::kInvalidValue);
   for (const float x : c) EXPECT_EQ(x, 5.0f);
-  EXPECT_EQ(code_of([] { Session bad_shapes(matmul_call(2, 3, 2)); (void)bad_shapes; }), ErrorCode::kSuccess);
+  EXPECT_EQ(code_of([] {
+              Session bad_shapes(matmul_call(2, 3, 2));
+              (void)bad_shapes;
+            }),
+            ErrorCode::kSuccess);
   OpCall mismatch(get_op("matmul"));
   mismatch.in[0] = View(nullptr, DType::kFloat32, {2, 3});
   mismatch.in[1] = View(nullptr, DType::kFloat32, {4, 2});
@@ -236,7 +245,8 @@ std::vector<double> attention(const std::vector<double>& q, const std::vector<do
     double sum = 0;
     for (int j = 0; j < s; ++j) {
       double dot = 0;
-      for (int x = 0; x < d; ++x) dot += q[static_cast<size_t>(i * d + x)] * k[static_cast<size_t>(j * d + x)];
+      for (int x = 0; x < d; ++x)
+        dot += q[static_cast<size_t>(i * d + x)] * k[static_cast<size_t>(j * d + x)];
       const double e = causal && j > i ? 0 : std::exp(dot / std::sqrt(double(d)));
       p[static_cast<size_t>(i * s + j)] = e;
       sum += e;
@@ -244,7 +254,8 @@ std::vector<double> attention(const std::vector<double>& q, const std::vector<do
     for (int j = 0; j < s; ++j) p[static_cast<size_t>(i * s + j)] /= sum;
     for (int x = 0; x < d; ++x)
       for (int j = 0; j < s; ++j)
-        out[static_cast<size_t>(i * d + x)] += p[static_cast<size_t>(i * s + j)] * v[static_cast<size_t>(j * d + x)];
+        out[static_cast<size_t>(i * d + x)] +=
+            p[static_cast<size_t>(i * s + j)] * v[static_cast<size_t>(j * d + x)];
   }
   if (weights != nullptr) *weights = p;
   return out;
@@ -266,9 +277,11 @@ TEST(Attention, ForwardAndPostProcessing) {
     post.output_scale = 0.5;
     post.output_bias = -0.1;
     post.output_relu = true;
-    attention_forward({s, d, causal}, Device{}, DType::kFloat64, q.data(), k.data(), v.data(), out.data());
+    attention_forward({s, d, causal}, Device{}, DType::kFloat64, q.data(), k.data(), v.data(),
+                      out.data());
     for (size_t i = 0; i < 20; ++i) EXPECT_NEAR(out[i], want[i], 1e-12);
-    attention_forward({s, d, causal}, Device{}, DType::kFloat64, q.data(), k.data(), v.data(), out.data(), post);
+    attention_forward({s, d, causal}, Device{}, DType::kFloat64, q.data(), k.data(), v.data(),
+                      out.data(), post);
     for (size_t i = 0; i < 20; ++i) EXPECT_NEAR(out[i], std::max(0.0, want[i] * 0.5 - 0.1), 1e-12);
   }
 }
@@ -279,8 +292,10 @@ TEST(Attention, NoDownloadWritesNothing) {
   AttentionPolicy p;
   p.download_out = false;
   p.output_relu = true;
-  attention_forward({5, 4, false}, Device{}, DType::kFloat64, q.data(), q.data(), q.data(), out.data(), p);
-  attention_forward({5, 4, false}, Device{}, DType::kFloat64, q.data(), q.data(), q.data(), nullptr, p);
+  attention_forward({5, 4, false}, Device{}, DType::kFloat64, q.data(), q.data(), q.data(),
+                    out.data(), p);
+  attention_forward({5, 4, false}, Device{}, DType::kFloat64, q.data(), q.data(), q.data(), nullptr,
+                    p);
   for (const double x : out) EXPECT_EQ(x, 7.0);
 }
 
@@ -293,9 +308,10 @@ TEST(Attention, TrainStepIsTheGradientOfTheLoss) {
     std::vector<double> p, out(18);
     const auto forward = attention(q, k, v, s, d, causal, &p);
     double loss = 0;
-    for (size_t i = 0; i < 18; ++i) loss += (forward[i] - target[i]) * (forward[i] - target[i]) / 18;
-    const double got = attention_train_step({s, d, causal}, Device{}, DType::kFloat64, q.data(), k.data(),
-                                            v.data(), target.data(), out.data(), 0.3);
+    for (size_t i = 0; i < 18; ++i)
+      loss += (forward[i] - target[i]) * (forward[i] - target[i]) / 18;
+    const double got = attention_train_step({s, d, causal}, Device{}, DType::kFloat64, q.data(),
+                                            k.data(), v.data(), target.data(), out.data(), 0.3);
     EXPECT_NEAR(got, loss, 1e-12);
     for (int j = 0; j < s; ++j)
       for (int x = 0; x < d; ++x) {
@@ -314,8 +330,10 @@ TEST(Attention, TrainStepIsTheGradientOfTheLoss) {
 TEST(Attention, BadArguments) {
   auto q = wave(20, 0);
   std::vector<double> out(20, 1.0);
-  const auto forward = [&](AttentionShape shape, const void* a, const AttentionPolicy& p, DType t = DType::kFloat64) {
-    return code_of([&] { attention_forward(shape, Device{}, t, a, q.data(), q.data(), out.data(), p); });
+  const auto forward = [&](AttentionShape shape, const void* a, const AttentionPolicy& p,
+                           DType t = DType::kFloat64) {
+    return code_of(
+        [&] { attention_forward(shape, Device{}, t, a, q.data(), q.data(), out.data(), p); });
   };
   EXPECT_EQ(forward({0, 4, false}, q.data(), {}), ErrorCode::kInvalidValue);
   EXPECT_EQ(forward({5, -4, false}, q.data(), {}), ErrorCode::kInvalidValue);
@@ -327,8 +345,8 @@ TEST(Attention, BadArguments) {
   EXPECT_EQ(forward({5, 4, false}, nullptr, resident), ErrorCode::kInvalidValue);
   for (const double rate : {0.0, -1.0, std::nan(""), HUGE_VAL})
     EXPECT_EQ(code_of([&] {
-                (void)attention_train_step({5, 4, false}, Device{}, DType::kFloat64, q.data(), q.data(), q.data(),
-                                           out.data(), nullptr, rate);
+                (void)attention_train_step({5, 4, false}, Device{}, DType::kFloat64, q.data(),
+                                           q.data(), q.data(), out.data(), nullptr, rate);
               }),
               ErrorCode::kInvalidValue);
   for (const double x : out) EXPECT_EQ(x, 1.0);
@@ -343,7 +361,8 @@ TEST(Attention, RunnerKeepsWhatThePolicyLeavesThere) {
   start.download_out = false;
   run.upload_q = run.upload_k = run.upload_v = run.download_out = false;
   finish.upload_q = finish.upload_k = finish.upload_v = false;
-  EXPECT_EQ(code_of([&] { runner.forward(nullptr, nullptr, nullptr, out.data(), &finish); }), ErrorCode::kInvalidValue);
+  EXPECT_EQ(code_of([&] { runner.forward(nullptr, nullptr, nullptr, out.data(), &finish); }),
+            ErrorCode::kInvalidValue);
   runner.forward(q.data(), k.data(), v.data(), nullptr, &start);
   runner.forward(nullptr, nullptr, nullptr, nullptr, &run);
   for (const double x : out) EXPECT_EQ(x, 7.0);
@@ -357,12 +376,13 @@ TEST(Attention, RunnerTrainsAResidentVAndDownloadsIt) {
   auto eager = v;
   std::vector<double> out(20);
   for (int i = 0; i < 3; ++i)
-    (void)attention_train_step({5, 4, true}, Device{}, DType::kFloat64, q.data(), k.data(), eager.data(),
-                               target.data(), out.data(), 0.1);
+    (void)attention_train_step({5, 4, true}, Device{}, DType::kFloat64, q.data(), k.data(),
+                               eager.data(), target.data(), out.data(), 0.1);
   AttentionRunner runner({5, 4, true}, Device{}, DType::kFloat64);
   AttentionPolicy start, run, finish;
   start.download_out = start.download_v = false;
-  run.upload_q = run.upload_k = run.upload_v = run.upload_target = run.download_out = run.download_v = false;
+  run.upload_q = run.upload_k = run.upload_v = run.upload_target = run.download_out =
+      run.download_v = false;
   finish.upload_q = finish.upload_k = finish.upload_v = finish.upload_target = false;
   const auto before = v;
   (void)runner.train_step(q.data(), k.data(), v.data(), target.data(), nullptr, 0.1, &start);
@@ -383,7 +403,8 @@ TEST(Attention, RunnerSamplesTheLoss) {
   runner.set_default_policy(p);
   std::vector<double> losses;
   for (int i = 0; i < 6; ++i)
-    losses.push_back(runner.train_step(q.data(), q.data(), v.data(), target.data(), out.data(), 0.5));
+    losses.push_back(
+        runner.train_step(q.data(), q.data(), v.data(), target.data(), out.data(), 0.5));
   EXPECT_EQ(losses[0], losses[1]);
   EXPECT_EQ(losses[0], losses[2]);
   EXPECT_LT(losses[3], losses[0]);

@@ -38,7 +38,8 @@ TEST(Wrappers, ElementwiseAndInto) {
 TEST(Wrappers, MatmulOptions) {
   const Tensor a = tensor({1, 2, 3, 4, 5, 6}, {3, 2}), b = tensor({1, 0, 0, 1, 1, 1}, {3, 2});
   const Tensor bias = tensor({-10, 0}, {2});
-  EXPECT_EQ(values(matmul(a, b, bias, {.trans_a = true, .alpha = 2, .activation = ActivationKind::kRelu})),
+  EXPECT_EQ(values(matmul(a, b, bias,
+                          {.trans_a = true, .alpha = 2, .activation = ActivationKind::kRelu})),
             (V{2, 16, 6, 20}));
   EXPECT_EQ(matmul(a, b, {}, {.trans_b = true}).shape(), (Shape{3, 3}));
   const Tensor out = Tensor::empty({2, 2});
@@ -59,7 +60,8 @@ TEST(Wrappers, ReductionsAxesAndShapes) {
   EXPECT_EQ(reshape(x, {6}).data<float>(), x.data<float>());  // a window
   EXPECT_EQ(values(transpose(x)), (V{1, 4, 5, 3, 2, 6}));
   EXPECT_EQ(values(slice(x, {.axis = 1, .start = 1})), (V{5, 2, 3, 6}));
-  EXPECT_EQ(values(slice(x, {.axis = 1, .start = 2, .stop = INT64_MIN, .step = -2})), (V{2, 1, 6, 4}));
+  EXPECT_EQ(values(slice(x, {.axis = 1, .start = 2, .stop = INT64_MIN, .step = -2})),
+            (V{2, 1, 6, 4}));
   EXPECT_EQ(broadcast_to(tensor({1, 2, 3}, {3}), {4, 3}).shape(), (Shape{4, 3}));
   EXPECT_EQ(values(concat({x, x}, {.axis = 1})).size(), 12u);
   EXPECT_EQ(cast(x, DType::kFloat64).dtype(), DType::kFloat64);
@@ -69,9 +71,11 @@ TEST(Wrappers, ReductionsAxesAndShapes) {
 }
 
 TEST(Wrappers, NetworksOfOps) {
-  const Tensor image = tensor({1, 2, 3, 4, 5, 6, 7, 8, 9}, {1, 1, 3, 3}), w = tensor({1, 0, 0, 1}, {1, 1, 2, 2});
+  const Tensor image = tensor({1, 2, 3, 4, 5, 6, 7, 8, 9}, {1, 1, 3, 3}),
+               w = tensor({1, 0, 0, 1}, {1, 1, 2, 2});
   EXPECT_EQ(values(conv2d(image, w)), (V{6, 8, 12, 14}));
-  EXPECT_EQ(conv2d(image, w, {}, {.stride = {2, 2}, .padding = {1, 1}}).shape(), (Shape{1, 1, 2, 2}));
+  EXPECT_EQ(conv2d(image, w, {}, {.stride = {2, 2}, .padding = {1, 1}}).shape(),
+            (Shape{1, 1, 2, 2}));
   EXPECT_EQ(values(max_pool2d(image, {2, 2}, {.stride = Dims{1, 1}})), (V{5, 6, 8, 9}));
   EXPECT_EQ(values(max_pool2d(image, {2, 2})), (V{5}));
   const Tensor indices = Tensor::from(std::vector<int64_t>{2, 0}, {2});
@@ -94,7 +98,8 @@ TEST(Wrappers, CallOptions) {
   Policy strict;
   strict.strict = true;
   if (!device_available(DeviceKind::kMetal)) {
-    EXPECT_THROW((void)add(x, x, {.device = Device{DeviceKind::kMetal, 0}, .policy = strict}), Error);
+    EXPECT_THROW((void)add(x, x, {.device = Device{DeviceKind::kMetal, 0}, .policy = strict}),
+                 Error);
   }
 }
 

@@ -53,8 +53,8 @@ runtime::Status attentionTrainStepWithPolicy(const float* q, const float* k, flo
                                              const AttentionConfig& cfg, runtime::Device device,
                                              float* loss_out, const AttentionIoPolicy& policy);
 
-/// Keeps what its policies leave resident (a call with download_out off), and samples the loss. Safe
-/// from several threads. A configuration with a zero extent constructs; its calls are refused.
+/// Keeps what its policies leave resident (a call with download_out off), and samples the loss.
+/// Safe from several threads. A configuration with a zero extent constructs; its calls are refused.
 class AttentionSession {
  public:
   AttentionSession(const AttentionConfig& cfg, runtime::Device device);
@@ -73,9 +73,9 @@ class AttentionSession {
                                     const AttentionIoPolicy& policy) const;
   runtime::Status trainStep(const float* q, const float* k, float* v, const float* target,
                             float* out, float learning_rate, float* loss_out) const;
-  runtime::Status trainStepWithPolicy(const float* q, const float* k, float* v,
-                                      const float* target, float* out, float learning_rate,
-                                      float* loss_out, const AttentionIoPolicy& policy) const;
+  runtime::Status trainStepWithPolicy(const float* q, const float* k, float* v, const float* target,
+                                      float* out, float learning_rate, float* loss_out,
+                                      const AttentionIoPolicy& policy) const;
 
  private:
   struct Impl;

@@ -1,5 +1,5 @@
-// The reference's C++ ops, for float and double. Every function returns a Status and throws nothing:
-// null pointers and zero sizes give kInvalidValue, a device that is absent means the CPU.
+// The reference's C++ ops, for float and double. Every function returns a Status and throws
+// nothing: null pointers and zero sizes give kInvalidValue, a device that is absent means the CPU.
 #pragma once
 
 #include <cstddef>
@@ -55,26 +55,26 @@ runtime::Status matMul(const T* a, const T* b, T* out, std::size_t m, std::size_
   return matMulWithPolicy(a, b, out, m, k, n, device, MatMulIoPolicy{});
 }
 template <typename T>
-runtime::Status matMulMetalResidentStart(const T* a, const T* b, T* out, std::size_t m, std::size_t k,
-                                        std::size_t n) {
+runtime::Status matMulMetalResidentStart(const T* a, const T* b, T* out, std::size_t m,
+                                         std::size_t k, std::size_t n) {
   return matMulWithPolicy(a, b, out, m, k, n, runtime::Device::kMetal,
                           makeMetalResidentStartPolicy());
 }
 template <typename T>
 runtime::Status matMulMetalResidentRun(const T* a, const T* b, T* out, std::size_t m, std::size_t k,
-                                        std::size_t n) {
+                                       std::size_t n) {
   return matMulWithPolicy(a, b, out, m, k, n, runtime::Device::kMetal,
                           makeMetalResidentRunPolicy());
 }
 template <typename T>
-runtime::Status matMulMetalResidentFinish(const T* a, const T* b, T* out, std::size_t m, std::size_t k,
-                                        std::size_t n) {
+runtime::Status matMulMetalResidentFinish(const T* a, const T* b, T* out, std::size_t m,
+                                          std::size_t k, std::size_t n) {
   return matMulWithPolicy(a, b, out, m, k, n, runtime::Device::kMetal,
                           makeMetalResidentFinishPolicy());
 }
 template <typename T>
-runtime::Status matMulMetalResidentSync(const T* a, const T* b, T* out, std::size_t m, std::size_t k,
-                                        std::size_t n) {
+runtime::Status matMulMetalResidentSync(const T* a, const T* b, T* out, std::size_t m,
+                                        std::size_t k, std::size_t n) {
   return matMulWithPolicy(a, b, out, m, k, n, runtime::Device::kMetal,
                           makeMetalResidentSyncPolicy());
 }
@@ -111,7 +111,7 @@ runtime::Status matrixSub(const T* a, const T* b, T* out, std::size_t rows, std:
 }
 template <typename T>
 runtime::Status matrixSubMetalResidentStart(const T* a, const T* b, T* out, std::size_t rows,
-                                          std::size_t cols) {
+                                            std::size_t cols) {
   return matrixSubWithPolicy(a, b, out, rows, cols, runtime::Device::kMetal,
                              makeMetalElemwiseResidentStartPolicy());
 }
@@ -123,7 +123,7 @@ runtime::Status matrixSubMetalResidentRun(const T* a, const T* b, T* out, std::s
 }
 template <typename T>
 runtime::Status matrixSubMetalResidentFinish(const T* a, const T* b, T* out, std::size_t rows,
-                                          std::size_t cols) {
+                                             std::size_t cols) {
   return matrixSubWithPolicy(a, b, out, rows, cols, runtime::Device::kMetal,
                              makeMetalElemwiseResidentFinishPolicy());
 }
@@ -142,7 +142,7 @@ runtime::Status matrixDiv(const T* a, const T* b, T* out, std::size_t rows, std:
 }
 template <typename T>
 runtime::Status matrixDivMetalResidentStart(const T* a, const T* b, T* out, std::size_t rows,
-                                          std::size_t cols) {
+                                            std::size_t cols) {
   return matrixDivWithPolicy(a, b, out, rows, cols, runtime::Device::kMetal,
                              makeMetalElemwiseResidentStartPolicy());
 }
@@ -154,7 +154,7 @@ runtime::Status matrixDivMetalResidentRun(const T* a, const T* b, T* out, std::s
 }
 template <typename T>
 runtime::Status matrixDivMetalResidentFinish(const T* a, const T* b, T* out, std::size_t rows,
-                                          std::size_t cols) {
+                                             std::size_t cols) {
   return matrixDivWithPolicy(a, b, out, rows, cols, runtime::Device::kMetal,
                              makeMetalElemwiseResidentFinishPolicy());
 }
@@ -163,76 +163,79 @@ runtime::Status matrixDivMetalResidentFinish(const T* a, const T* b, T* out, std
 // kernel_w], bias [out_channels] or null.
 
 template <typename T>
-runtime::Status conv2dNchw(
-    const T* x, const T* w, const T* bias, T* out, std::size_t batch,
-    std::size_t in_channels, std::size_t in_h, std::size_t in_w, std::size_t out_channels,
-    std::size_t kernel_h, std::size_t kernel_w, std::size_t stride_h, std::size_t stride_w,
-    std::size_t pad_h, std::size_t pad_w,
-    runtime::Device device, bool apply_relu = false) {
-  return detail::conv2d(
-      detail::typeOf<T>(), x, w, bias, out,
-      {batch, in_channels, in_h, in_w, out_channels, kernel_h, kernel_w, stride_h, stride_w, pad_h,
-       pad_w},
-      device, {}, apply_relu, false);
+runtime::Status conv2dNchw(const T* x, const T* w, const T* bias, T* out, std::size_t batch,
+                           std::size_t in_channels, std::size_t in_h, std::size_t in_w,
+                           std::size_t out_channels, std::size_t kernel_h, std::size_t kernel_w,
+                           std::size_t stride_h, std::size_t stride_w, std::size_t pad_h,
+                           std::size_t pad_w, runtime::Device device, bool apply_relu = false) {
+  return detail::conv2d(detail::typeOf<T>(), x, w, bias, out,
+                        {batch, in_channels, in_h, in_w, out_channels, kernel_h, kernel_w, stride_h,
+                         stride_w, pad_h, pad_w},
+                        device, {}, apply_relu, false);
 }
 template <typename T>
-runtime::Status conv2dNchwWithPolicy(
-    const T* x, const T* w, const T* bias, T* out, std::size_t batch,
-    std::size_t in_channels, std::size_t in_h, std::size_t in_w, std::size_t out_channels,
-    std::size_t kernel_h, std::size_t kernel_w, std::size_t stride_h, std::size_t stride_w,
-    std::size_t pad_h, std::size_t pad_w,
-    runtime::Device device, const Conv2dIoPolicy& policy, bool apply_relu = false) {
+runtime::Status conv2dNchwWithPolicy(const T* x, const T* w, const T* bias, T* out,
+                                     std::size_t batch, std::size_t in_channels, std::size_t in_h,
+                                     std::size_t in_w, std::size_t out_channels,
+                                     std::size_t kernel_h, std::size_t kernel_w,
+                                     std::size_t stride_h, std::size_t stride_w, std::size_t pad_h,
+                                     std::size_t pad_w, runtime::Device device,
+                                     const Conv2dIoPolicy& policy, bool apply_relu = false) {
   const unsigned upload =
       (policy.upload_x ? 1u : 0u) | (policy.upload_w ? 2u : 0u) | (policy.upload_bias ? 4u : 0u);
-  return detail::conv2d(
-      detail::typeOf<T>(), x, w, bias, out,
-      {batch, in_channels, in_h, in_w, out_channels, kernel_h, kernel_w, stride_h, stride_w, pad_h,
-       pad_w},
-      device, {upload, policy.download_out, policy.synchronize}, apply_relu, true);
+  return detail::conv2d(detail::typeOf<T>(), x, w, bias, out,
+                        {batch, in_channels, in_h, in_w, out_channels, kernel_h, kernel_w, stride_h,
+                         stride_w, pad_h, pad_w},
+                        device, {upload, policy.download_out, policy.synchronize}, apply_relu,
+                        true);
 }
 template <typename T>
-runtime::Status conv2dNchwMetalResidentStart(
-    const T* x, const T* w, const T* bias, T* out, std::size_t batch,
-    std::size_t in_channels, std::size_t in_h, std::size_t in_w, std::size_t out_channels,
-    std::size_t kernel_h, std::size_t kernel_w, std::size_t stride_h, std::size_t stride_w,
-    std::size_t pad_h, std::size_t pad_w,
-    bool apply_relu = false) {
+runtime::Status conv2dNchwMetalResidentStart(const T* x, const T* w, const T* bias, T* out,
+                                             std::size_t batch, std::size_t in_channels,
+                                             std::size_t in_h, std::size_t in_w,
+                                             std::size_t out_channels, std::size_t kernel_h,
+                                             std::size_t kernel_w, std::size_t stride_h,
+                                             std::size_t stride_w, std::size_t pad_h,
+                                             std::size_t pad_w, bool apply_relu = false) {
   return conv2dNchwWithPolicy(x, w, bias, out, batch, in_channels, in_h, in_w, out_channels,
                               kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w,
                               runtime::Device::kMetal, makeMetalConvResidentStartPolicy(),
                               apply_relu);
 }
 template <typename T>
-runtime::Status conv2dNchwMetalResidentRun(
-    const T* x, const T* w, const T* bias, T* out, std::size_t batch,
-    std::size_t in_channels, std::size_t in_h, std::size_t in_w, std::size_t out_channels,
-    std::size_t kernel_h, std::size_t kernel_w, std::size_t stride_h, std::size_t stride_w,
-    std::size_t pad_h, std::size_t pad_w,
-    bool apply_relu = false) {
+runtime::Status conv2dNchwMetalResidentRun(const T* x, const T* w, const T* bias, T* out,
+                                           std::size_t batch, std::size_t in_channels,
+                                           std::size_t in_h, std::size_t in_w,
+                                           std::size_t out_channels, std::size_t kernel_h,
+                                           std::size_t kernel_w, std::size_t stride_h,
+                                           std::size_t stride_w, std::size_t pad_h,
+                                           std::size_t pad_w, bool apply_relu = false) {
   return conv2dNchwWithPolicy(x, w, bias, out, batch, in_channels, in_h, in_w, out_channels,
                               kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w,
                               runtime::Device::kMetal, makeMetalConvResidentRunPolicy(),
                               apply_relu);
 }
 template <typename T>
-runtime::Status conv2dNchwMetalResidentSync(
-    const T* x, const T* w, const T* bias, T* out, std::size_t batch,
-    std::size_t in_channels, std::size_t in_h, std::size_t in_w, std::size_t out_channels,
-    std::size_t kernel_h, std::size_t kernel_w, std::size_t stride_h, std::size_t stride_w,
-    std::size_t pad_h, std::size_t pad_w,
-    bool apply_relu = false) {
+runtime::Status conv2dNchwMetalResidentSync(const T* x, const T* w, const T* bias, T* out,
+                                            std::size_t batch, std::size_t in_channels,
+                                            std::size_t in_h, std::size_t in_w,
+                                            std::size_t out_channels, std::size_t kernel_h,
+                                            std::size_t kernel_w, std::size_t stride_h,
+                                            std::size_t stride_w, std::size_t pad_h,
+                                            std::size_t pad_w, bool apply_relu = false) {
   return conv2dNchwWithPolicy(x, w, bias, out, batch, in_channels, in_h, in_w, out_channels,
                               kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w,
                               runtime::Device::kMetal, makeMetalConvResidentSyncPolicy(),
                               apply_relu);
 }
 template <typename T>
-runtime::Status conv2dNchwMetalResidentFinish(
-    const T* x, const T* w, const T* bias, T* out, std::size_t batch,
-    std::size_t in_channels, std::size_t in_h, std::size_t in_w, std::size_t out_channels,
-    std::size_t kernel_h, std::size_t kernel_w, std::size_t stride_h, std::size_t stride_w,
-    std::size_t pad_h, std::size_t pad_w,
-    bool apply_relu = false) {
+runtime::Status conv2dNchwMetalResidentFinish(const T* x, const T* w, const T* bias, T* out,
+                                              std::size_t batch, std::size_t in_channels,
+                                              std::size_t in_h, std::size_t in_w,
+                                              std::size_t out_channels, std::size_t kernel_h,
+                                              std::size_t kernel_w, std::size_t stride_h,
+                                              std::size_t stride_w, std::size_t pad_h,
+                                              std::size_t pad_w, bool apply_relu = false) {
   return conv2dNchwWithPolicy(x, w, bias, out, batch, in_channels, in_h, in_w, out_channels,
                               kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w,
                               runtime::Device::kMetal, makeMetalConvResidentFinishPolicy(),
@@ -296,9 +299,7 @@ class MatrixElemwiseMetalResidentSession {
     (void)out;
     return sub_.run(a, b, 1, false);
   }
-  runtime::Status subFinish(const T* a, const T* b, T* out) const {
-    return sub_.finish(a, b, out);
-  }
+  runtime::Status subFinish(const T* a, const T* b, T* out) const { return sub_.finish(a, b, out); }
   runtime::Status divStart(const T* a, const T* b, T* out) const {
     (void)out;
     return div_.start(a, b);
@@ -307,9 +308,7 @@ class MatrixElemwiseMetalResidentSession {
     (void)out;
     return div_.run(a, b, 1, false);
   }
-  runtime::Status divFinish(const T* a, const T* b, T* out) const {
-    return div_.finish(a, b, out);
-  }
+  runtime::Status divFinish(const T* a, const T* b, T* out) const { return div_.finish(a, b, out); }
 
  private:
   detail::Resident sub_;

@@ -142,7 +142,8 @@ std::size_t runtimeTraceEventCapacity();
 const char* runtimeTraceEventTypeName(RuntimeTraceEventType type);
 const char* runtimeTraceOpKindName(RuntimeTraceOpKind op);
 /// requested | selected << 4 | fallback << 8.
-int encodeRuntimeTraceDispatchDetail(Device requested_device, Device selected_device, bool fallback);
+int encodeRuntimeTraceDispatchDetail(Device requested_device, Device selected_device,
+                                     bool fallback);
 /// False, and nothing written, for null pointers and for numbers that no device pair encodes to.
 bool decodeRuntimeTraceDispatchDetail(int encoded, Device* requested_device,
                                       Device* selected_device, bool* fallback);

@@ -1,6 +1,7 @@
-// The reference's tensors: owning TensorT<T>, and TensorViewT<T>, which is shape, strides and offset
-// without data. Every fallible member returns a Status. All extents and strides are above 0; a tensor
-// with another shape, or for a device that this machine lacks, constructs, and its members refuse.
+// The reference's tensors: owning TensorT<T>, and TensorViewT<T>, which is shape, strides and
+// offset without data. Every fallible member returns a Status. All extents and strides are above 0;
+// a tensor with another shape, or for a device that this machine lacks, constructs, and its members
+// refuse.
 #pragma once
 
 #include <cstddef>
@@ -198,7 +199,9 @@ class TensorT {
   }
 
   /// Null off the CPU.
-  T* mutableCpuData() { return device_ == Device::kCPU ? static_cast<T*>(storage_.get()) : nullptr; }
+  T* mutableCpuData() {
+    return device_ == Device::kCPU ? static_cast<T*>(storage_.get()) : nullptr;
+  }
   const T* cpuData() const {
     return device_ == Device::kCPU ? static_cast<const T*>(storage_.get()) : nullptr;
   }

@@ -44,6 +44,20 @@ inline constexpr int kMr = 6;
 inline constexpr int kMr = 4;
 #endif
 
+/// The first `count` elements at p, zeros after them; `mask` is FirstN(count). Below AVX2 Highway's
+/// masked loads touch the whole vector.
+template <class D, class M, class T = hn::TFromD<D>>
+HWY_INLINE hn::Vec<D> LoadPart(D d, M mask, int64_t count, const T* p) {
+  if constexpr (kMaskedTails) return hn::MaskedLoad(mask, d, p);
+  else return LoadTail(d, p, static_cast<size_t>(count), T{0});
+}
+
+template <class D, class M, class V, class T = hn::TFromD<D>>
+HWY_INLINE void StorePart(V v, D d, M mask, int64_t count, T* p) {
+  if constexpr (kMaskedTails) hn::BlendedStore(v, mask, d, p);
+  else StoreTail(v, d, p, static_cast<size_t>(count));
+}
+
 template <typename T>
 HWY_INLINE int64_t VectorLanes() {
   return static_cast<int64_t>(hn::Lanes(GemmTag<T>()));
@@ -59,7 +73,8 @@ HWY_NOINLINE void Tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, int64_
   const GemmTag<T> d;
   using V = hn::Vec<decltype(d)>;
   const auto N = static_cast<int64_t>(hn::Lanes(d));
-  const auto last = hn::FirstN(d, static_cast<size_t>(kMasked ? cols - (kNv - 1) * N : N));
+  const int64_t rest = kMasked ? cols - (kNv - 1) * N : N;  // columns of the last vector
+  const auto last = hn::FirstN(d, static_cast<size_t>(rest));
   const V zero = hn::Zero(d);
 #define LC_DECLARE(i) \
   V x##i = zero;      \
@@ -73,9 +88,9 @@ HWY_NOINLINE void Tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, int64_
     V b1 = zero;
     if constexpr (kNv == 2) {
       b0 = hn::LoadU(d, b);
-      b1 = kMasked ? hn::MaskedLoad(last, d, b + N) : hn::LoadU(d, b + N);
+      b1 = kMasked ? LoadPart(d, last, rest, b + N) : hn::LoadU(d, b + N);
     } else {
-      b0 = kMasked ? hn::MaskedLoad(last, d, b) : hn::LoadU(d, b);
+      b0 = kMasked ? LoadPart(d, last, rest, b) : hn::LoadU(d, b);
     }
 #define LC_ROW(i)                                                        \
   if constexpr (kRows > i) {                                             \
@@ -97,8 +112,8 @@ HWY_NOINLINE void Tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, int64_
       x = y;
     }
     if constexpr (kMasked) {
-      const V old = accumulate ? hn::MaskedLoad(last, d, to) : zero;
-      hn::BlendedStore(hn::MulAdd(x, scale, old), last, d, to);
+      const V old = accumulate ? LoadPart(d, last, rest, to) : zero;
+      StorePart(hn::MulAdd(x, scale, old), d, last, rest, to);
     } else {
       hn::StoreU(accumulate ? hn::MulAdd(x, scale, hn::LoadU(d, to)) : hn::Mul(x, scale), d, to);
     }
@@ -210,19 +225,19 @@ HWY_NOINLINE void FinishRows(const GemmEpilogue<T>& e, T* c, int64_t c_row, int6
     const auto row_bias = hn::Set(d, e.row_bias != nullptr ? e.row_bias[(row + i) * e.bias_step] : T{0});
     const bool vector_bias = e.col_bias != nullptr && e.bias_step == 1;
     for (int64_t j = 0; j < cols; j += N) {
-      const auto n = static_cast<size_t>(std::min(N, cols - j));
-      const auto mask = hn::FirstN(d, n);
-      auto v = hn::Add(hn::MaskedLoad(mask, d, p + j), row_bias);
+      const int64_t n = std::min(N, cols - j);
+      const auto mask = hn::FirstN(d, static_cast<size_t>(n));
+      auto v = hn::Add(LoadPart(d, mask, n, p + j), row_bias);
       if (vector_bias) {
-        v = hn::Add(v, hn::MaskedLoad(mask, d, e.col_bias + col + j));
+        v = hn::Add(v, LoadPart(d, mask, n, e.col_bias + col + j));
       } else if (e.col_bias != nullptr) {
         alignas(64) T lanes[hn::MaxLanes(d)] = {};
-        for (size_t l = 0; l < n; ++l) lanes[l] = e.col_bias[(col + j + static_cast<int64_t>(l)) * e.bias_step];
+        for (int64_t l = 0; l < n; ++l) lanes[l] = e.col_bias[(col + j + l) * e.bias_step];
         v = hn::Add(v, hn::Load(d, lanes));
       }
       v = ActivateT<kActivation>(d, v);
-      if (n == static_cast<size_t>(N)) hn::StoreU(v, d, p + j);
-      else hn::BlendedStore(v, mask, d, p + j);
+      if (n == N) hn::StoreU(v, d, p + j);
+      else StorePart(v, d, mask, n, p + j);
     }
   }
 }
@@ -422,19 +437,19 @@ HWY_INLINE void GemvRows(const GemmSizes& s, const T* x, int64_t x_step, const T
     hn::StoreU(hn::Mul(s7, alpha), d, o + 7 * N);
   }
   for (; j < col1; j += N) {
-    const auto n = static_cast<size_t>(std::min(N, col1 - j));
-    const auto mask = hn::FirstN(d, n);
+    const int64_t n = std::min(N, col1 - j);
+    const auto mask = hn::FirstN(d, static_cast<size_t>(n));
     auto sum = hn::Zero(d);
     const T* r = b + j;
     for (int64_t p = 0; p < s.k; ++p, r += b_row)
-      sum = hn::MulAdd(hn::Set(d, x[p * x_step]), hn::MaskedLoad(mask, d, r), sum);
+      sum = hn::MulAdd(hn::Set(d, x[p * x_step]), LoadPart(d, mask, n, r), sum);
     sum = hn::Mul(sum, alpha);
     if (y_step == 1) {
-      hn::BlendedStore(sum, mask, d, y + j);
+      StorePart(sum, d, mask, n, y + j);
     } else {
       alignas(64) T lanes[hn::MaxLanes(d)];
       hn::Store(sum, d, lanes);
-      for (size_t l = 0; l < n; ++l) y[(j + static_cast<int64_t>(l)) * y_step] = lanes[l];
+      for (int64_t l = 0; l < n; ++l) y[(j + l) * y_step] = lanes[l];
     }
   }
 }
@@ -471,12 +486,13 @@ HWY_INLINE void GemvDots(const GemmSizes& s, const T* x, const T* b, int64_t b_c
       a7 = hn::MulAdd(v1, hn::LoadU(d, r3 + p + N), a7);
     }
     for (; p < s.k; p += N) {
-      const auto mask = hn::FirstN(d, static_cast<size_t>(std::min(N, s.k - p)));
-      const auto v = hn::MaskedLoad(mask, d, x + p);
-      a0 = hn::MulAdd(v, hn::MaskedLoad(mask, d, r0 + p), a0);
-      a2 = hn::MulAdd(v, hn::MaskedLoad(mask, d, r1 + p), a2);
-      a4 = hn::MulAdd(v, hn::MaskedLoad(mask, d, r2 + p), a4);
-      a6 = hn::MulAdd(v, hn::MaskedLoad(mask, d, r3 + p), a6);
+      const int64_t n = std::min(N, s.k - p);
+      const auto mask = hn::FirstN(d, static_cast<size_t>(n));
+      const auto v = LoadPart(d, mask, n, x + p);
+      a0 = hn::MulAdd(v, LoadPart(d, mask, n, r0 + p), a0);
+      a2 = hn::MulAdd(v, LoadPart(d, mask, n, r1 + p), a2);
+      a4 = hn::MulAdd(v, LoadPart(d, mask, n, r2 + p), a4);
+      a6 = hn::MulAdd(v, LoadPart(d, mask, n, r3 + p), a6);
     }
     y[j * y_step] = alpha * sum_of(a0, a1);
     y[(j + 1) * y_step] = alpha * sum_of(a2, a3);
@@ -487,8 +503,9 @@ HWY_INLINE void GemvDots(const GemmSizes& s, const T* x, const T* b, int64_t b_c
     const T* HWY_RESTRICT r = b + j * b_col;
     auto a0 = hn::Zero(d);
     for (int64_t p = 0; p < s.k; p += N) {
-      const auto mask = hn::FirstN(d, static_cast<size_t>(std::min(N, s.k - p)));
-      a0 = hn::MulAdd(hn::MaskedLoad(mask, d, x + p), hn::MaskedLoad(mask, d, r + p), a0);
+      const int64_t n = std::min(N, s.k - p);
+      const auto mask = hn::FirstN(d, static_cast<size_t>(n));
+      a0 = hn::MulAdd(LoadPart(d, mask, n, x + p), LoadPart(d, mask, n, r + p), a0);
     }
     y[j * y_step] = alpha * hn::GetLane(hn::SumOfLanes(d, a0));
   }

@@ -617,7 +617,7 @@ HWY_INLINE hn::Mask<D> VEqual(D, V a, V b) {
 }
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE hn::Mask<D> VNotEqual(D, V a, V b) {
-  return hn::Ne(a, b);
+  return hn::Not(hn::Eq(a, b));  // true where either is NaN, which Ne is not
 }
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE hn::Mask<D> VLess(D, V a, V b) {

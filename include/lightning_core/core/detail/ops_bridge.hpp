@@ -49,8 +49,8 @@ runtime::Status conv2d(Type type, const void* x, const void* w, const void* bias
                        const ConvSizes& sizes, runtime::Device device, Io io, bool apply_relu,
                        bool needs_bias);
 
-/// A resident session of one op with two operands, made on first use: sizes that no session can have
-/// are refused by the calls. Safe from several threads.
+/// A resident session of one op with two operands, made on first use: sizes that no session can
+/// have are refused by the calls. Safe from several threads.
 class Resident {
  public:
   Resident(Elementwise op, Type type, std::size_t rows, std::size_t cols);

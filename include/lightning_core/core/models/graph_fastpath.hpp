@@ -9,8 +9,8 @@
 namespace lightning_core::models {
 
 struct GraphSparseFriendlyPolicy {
-  std::size_t edge_chunk_size = 4096;   ///< edges of one transfer
-  std::size_t node_batch_size = 512;    ///< nodes of one repeated step
+  std::size_t edge_chunk_size = 4096;  ///< edges of one transfer
+  std::size_t node_batch_size = 512;   ///< nodes of one repeated step
   bool resident_aggregation = true;
   std::size_t tiny_update_cpu_crossover_n = std::size_t{2} << 20;  ///< elements
 };

@@ -22,7 +22,8 @@ class LstmRnnFastPath {
         device_(device),
         custom_(makeAggressiveCustomization(
             cfg.lstm_mode ? ModelFamily::kLstm : ModelFamily::kRnn,
-            cfg.training ? ExecutionMode::kTraining : ExecutionMode::kInference, 0, cfg.hidden_dim)) {}
+            cfg.training ? ExecutionMode::kTraining : ExecutionMode::kInference, 0,
+            cfg.hidden_dim)) {}
 
   const LstmRnnFastPathConfig& config() const { return cfg_; }
   runtime::Device device() const { return device_; }
@@ -38,8 +39,8 @@ class LstmRnnFastPath {
   /// x [batch, input_dim] w_x [input_dim, hidden_dim].
   runtime::Status projectInput(const float* x, const float* w_x, float* out, std::size_t batch,
                                LoopStage stage = LoopStage::kOneShot) const {
-    return ops::matMulWithPolicy<float>(x, w_x, out, batch, cfg_.input_dim, cfg_.hidden_dim, device_,
-                                        recurrentProjectPolicy(stage));
+    return ops::matMulWithPolicy<float>(x, w_x, out, batch, cfg_.input_dim, cfg_.hidden_dim,
+                                        device_, recurrentProjectPolicy(stage));
   }
   /// h [batch, hidden_dim] w_h [hidden_dim, hidden_dim].
   runtime::Status projectHidden(const float* h, const float* w_h, float* out, std::size_t batch,

@@ -22,7 +22,8 @@ class TransformerFastPath {
         device_(device),
         custom_(makeAggressiveCustomization(
             ModelFamily::kTransformer,
-            cfg.training ? ExecutionMode::kTraining : ExecutionMode::kInference, cfg.seq_len, cfg.head_dim)) {}
+            cfg.training ? ExecutionMode::kTraining : ExecutionMode::kInference, cfg.seq_len,
+            cfg.head_dim)) {}
 
   const TransformerFastPathConfig& config() const { return cfg_; }
   runtime::Device device() const { return device_; }

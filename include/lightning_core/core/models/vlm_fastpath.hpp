@@ -27,8 +27,8 @@ class VlmFastPath {
       : cfg_(cfg),
         device_(device),
         custom_(makeAggressiveCustomization(
-            ModelFamily::kVlm,
-            cfg.training ? ExecutionMode::kTraining : ExecutionMode::kInference, cfg.image_tokens + cfg.text_tokens, cfg.fused_dim)) {}
+            ModelFamily::kVlm, cfg.training ? ExecutionMode::kTraining : ExecutionMode::kInference,
+            cfg.image_tokens + cfg.text_tokens, cfg.fused_dim)) {}
 
   const VlmFastPathConfig& config() const { return cfg_; }
   runtime::Device device() const { return device_; }

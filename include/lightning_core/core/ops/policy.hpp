@@ -55,7 +55,9 @@ inline VectorAddIoPolicy makeMetalVectorResidentFinishPolicy() {
   return {false, false, true, true};
 }
 
-inline Conv2dIoPolicy makeMetalConvResidentStartPolicy() { return {true, true, true, false, false}; }
+inline Conv2dIoPolicy makeMetalConvResidentStartPolicy() {
+  return {true, true, true, false, false};
+}
 inline Conv2dIoPolicy makeMetalConvResidentRunPolicy() {
   return {false, false, false, false, false};
 }

@@ -18,16 +18,16 @@ Support SupportsPlan(const OpCall& call, const DeviceInfo&) {
   return kTakes(kDescribe(call));
 }
 
-template <Describe kDescribe, Decide kDecide>
+template <bool kLinear, Decide kDecide>
 void PreparePlan(const OpCall& call, const DeviceInfo& info, Prepared& out) {
   out.contiguous_inputs = out.contiguous_outputs = 0;
-  if constexpr (kDescribe == linear_plan) {
+  if constexpr (kLinear) {
     int64_t rows = 0;
     int64_t stride = 0;
     if (!collapse_rows(call.in[0], &rows, &stride)) out.contiguous_inputs |= 1;
     if (!collapse_rows(call.out[0], &rows, &stride)) out.contiguous_outputs |= 1;
   }
-  kDecide(kDescribe(call), info, out);
+  kDecide(kLinear ? linear_plan(call) : matmul_plan(call), info, out);
 }
 
 
@@ -35,12 +35,12 @@ Support MatmulGemvSupports(const OpCall& c, const DeviceInfo& i) { return Suppor
 Support MatmulDirectSupports(const OpCall& c, const DeviceInfo& i) { return SupportsPlan<matmul_plan, DirectTakes>(c, i); }
 Support LinearGemvSupports(const OpCall& c, const DeviceInfo& i) { return SupportsPlan<linear_plan, GemvTakes>(c, i); }
 Support LinearDirectSupports(const OpCall& c, const DeviceInfo& i) { return SupportsPlan<linear_plan, DirectTakes>(c, i); }
-void MatmulGemvPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) { PreparePlan<matmul_plan, PrepareGemv>(c, i, p); }
-void MatmulDirectPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) { PreparePlan<matmul_plan, PrepareDirect>(c, i, p); }
-void MatmulPackedPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) { PreparePlan<matmul_plan, PreparePacked>(c, i, p); }
-void LinearGemvPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) { PreparePlan<linear_plan, PrepareGemv>(c, i, p); }
-void LinearDirectPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) { PreparePlan<linear_plan, PrepareDirect>(c, i, p); }
-void LinearPackedPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) { PreparePlan<linear_plan, PreparePacked>(c, i, p); }
+void MatmulGemvPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) { PreparePlan<false, PrepareGemv>(c, i, p); }
+void MatmulDirectPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) { PreparePlan<false, PrepareDirect>(c, i, p); }
+void MatmulPackedPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) { PreparePlan<false, PreparePacked>(c, i, p); }
+void LinearGemvPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) { PreparePlan<true, PrepareGemv>(c, i, p); }
+void LinearDirectPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) { PreparePlan<true, PrepareDirect>(c, i, p); }
+void LinearPackedPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) { PreparePlan<true, PreparePacked>(c, i, p); }
 
 }  // namespace lc::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

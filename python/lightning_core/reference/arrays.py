@@ -1,0 +1,98 @@
+"""Argument checks that the reference's functions share."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["F32", "Device", "array", "flat", "out_of", "returns", "sizes"]
+
+F32 = npt.NDArray[np.float32]
+Device = str | None
+"""A device's name; None: the preferred device."""
+
+
+def sizes(op: str, **values: Any) -> tuple[int, ...]:
+    """Sizes as ints.
+
+    Raises:
+        TypeError: not an integer, or negative.
+        RuntimeError: zero, as the reference answers it ("invalid value").
+    """
+    checked = []
+    for name, value in values.items():
+        size = operator.index(value)
+        if size < 0:
+            raise TypeError(f"[{op}] {name}: expected a size of 1 or more, found {size}")
+        if size == 0:
+            raise RuntimeError(f"invalid value: [{op}] {name}: expected 1 or more, found 0")
+        checked.append(size)
+    return tuple(checked)
+
+
+def array(op: str, name: str, value: Any) -> npt.NDArray[Any]:
+    """An ndarray without a copy where `value` is one; lists become float32."""
+    if isinstance(value, np.ndarray):
+        return value
+    if isinstance(value, (list, tuple)):
+        return np.array(value, dtype=np.float32)
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"[{op}] {name}: expected an array, found {type(value)}") from error
+
+
+def flat(op: str, name: str, value: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """`value` under a shape of as many elements.
+
+    Raises:
+        ValueError: the number of elements is another.
+    """
+    found = array(op, name, value)
+    wanted = 1
+    for extent in shape:
+        wanted *= extent
+    if found.size != wanted:
+        raise ValueError(
+            f"[{op}] {name} shape mismatch: expected {wanted} elements, found {found.size}"
+        )
+    return found.reshape(shape)
+
+
+def out_of(op: str, out: Any, shape: tuple[int, ...]) -> F32:
+    """A window of `shape` on the caller's output, which results are written into.
+
+    Raises:
+        ValueError: not a writeable float32 array of as many elements, or one that cannot be seen
+            under the shape without a copy.
+    """
+    if not isinstance(out, np.ndarray) or out.dtype != np.float32:
+        found = out.dtype if isinstance(out, np.ndarray) else type(out).__name__
+        raise ValueError(f"[{op}] out: expected a float32 ndarray, found {found}")
+    if not out.flags.writeable:
+        raise ValueError(f"[{op}] out: expected a writeable array, found a read-only one")
+    wanted = 1
+    for extent in shape:
+        wanted *= extent
+    if out.size != wanted:
+        raise ValueError(f"[{op}] out: expected {wanted} elements, found {out.size}")
+    if out.shape == shape:
+        return out
+    window: F32 = out.view()
+    try:
+        window.shape = shape
+    except AttributeError as error:
+        raise ValueError(
+            f"[{op}] out: expected an array of shape {shape}, or a contiguous one, "
+            f"found shape {out.shape} with strides {out.strides}"
+        ) from error
+    return window
+
+
+def returns(like: Any, result: F32) -> Any:
+    """A flat list for a list, a flat array for an array."""
+    values = result.reshape(-1)
+    return values.tolist() if isinstance(like, (list, tuple)) else values

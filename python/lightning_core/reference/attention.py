@@ -1,0 +1,284 @@
+"""Single-head attention: softmax(q k^T / sqrt(head_dim)) v, all operands [seq_len, head_dim]."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lightning_core import _core
+from lightning_core.reference.arrays import F32, Device, array, flat, out_of, returns, sizes
+
+__all__ = [
+    "AttentionIoPolicy",
+    "AttentionSession",
+    "attention2d",
+    "attention2d_into",
+    "attention2d_session",
+    "attention_forward",
+    "attention_forward_with_policy",
+    "clear_attention2d_session_cache",
+]
+
+
+class AttentionIoPolicy:
+    """What an attention call moves, and what is applied to its result.
+
+    Attributes:
+        upload_q, upload_k, upload_v, upload_target: the operand is read from the argument.
+        download_out, download_v: the result is written to the caller.
+        synchronize: the call waits for its result.
+        loss_every: training steps between two computed losses; 0: by shape.
+        output_scale, output_bias, output_relu: out * scale + bias, then max(out, 0).
+    """
+
+    __slots__ = (
+        "download_out",
+        "download_v",
+        "loss_every",
+        "output_bias",
+        "output_relu",
+        "output_scale",
+        "synchronize",
+        "upload_k",
+        "upload_q",
+        "upload_target",
+        "upload_v",
+    )
+
+    def __init__(self) -> None:
+        self.upload_q = True
+        self.upload_k = True
+        self.upload_v = True
+        self.upload_target = True
+        self.download_out = True
+        self.download_v = True
+        self.synchronize = True
+        self.loss_every = 1
+        self.output_scale = 1.0
+        self.output_bias = 0.0
+        self.output_relu = False
+
+
+def _attend(
+    q: Any,
+    k: Any,
+    v: Any,
+    causal: bool,
+    device: Device,
+    out: F32 | None = None,
+    policy: AttentionIoPolicy | None = None,
+) -> F32:
+    io = None
+    if policy is not None:
+        uploads = (policy.upload_q, policy.upload_k, policy.upload_v)
+        io = _core.Policy(
+            upload=sum(1 << i for i, on in enumerate(uploads) if on) | ~7,
+            download=-1 if policy.download_out else ~1,
+            sync="auto" if policy.synchronize else "never",
+        )
+        if out is None and not policy.download_out:
+            out = np.zeros(q.shape, np.float32)  # nothing is downloaded into the new result
+    result = _core.attention(
+        q,
+        k,
+        v,
+        causal=bool(causal),
+        out=out,
+        device=device,
+        policy=io,
+        as_float32=True,
+        trace_as="attention_forward",
+    )
+    if policy is not None and policy.download_out:
+        if policy.output_scale != 1.0:
+            _core.mul(result, float(policy.output_scale), out=result, device=device)
+        if policy.output_bias != 0.0:
+            _core.add(result, float(policy.output_bias), out=result, device=device)
+        if policy.output_relu:
+            _core.relu(result, out=result, device=device)
+    return result
+
+
+def _check_2d(op: str, q: Any, k: Any, v: Any) -> tuple[Any, Any, Any]:
+    first, second, third = array(op, "q", q), array(op, "k", k), array(op, "v", v)
+    if first.ndim != 2 or second.shape != first.shape or third.shape != first.shape:
+        raise ValueError(
+            f"[{op}] q, k, v: expected one shape (seq_len, head_dim), "
+            f"found {first.shape}, {second.shape}, {third.shape}"
+        )
+    sizes(op, seq_len=first.shape[0], head_dim=first.shape[1])
+    return first, second, third
+
+
+def attention2d(q: Any, k: Any, v: Any, causal: bool = False, device: Device = None) -> F32:
+    """Attention of [seq_len, head_dim] operands, to a float32 array of that shape.
+
+    Raises:
+        ValueError: not rank 2, or shapes that differ. RuntimeError: an extent of 0.
+    """
+    return _attend(*_check_2d("attention2d", q, k, v), causal, device)
+
+
+def attention2d_into(
+    q: Any, k: Any, v: Any, out: F32, causal: bool = False, device: Device = None
+) -> None:
+    """As `attention2d`, into a float32 `out` of exactly (seq_len, head_dim); may be strided."""
+    first, second, third = _check_2d("attention2d_into", q, k, v)
+    if not isinstance(out, np.ndarray) or out.shape != first.shape:
+        found = getattr(out, "shape", type(out))
+        raise ValueError(f"[attention2d_into] out: expected shape {first.shape}, found {found}")
+    _attend(first, second, third, causal, device, out_of("attention2d_into", out, first.shape))
+
+
+def attention2d_session(q: Any, causal: bool = False, device: Device = None) -> AttentionSession:
+    """An AttentionSession for q's shape."""
+    first = array("attention2d_session", "q", q)
+    if first.ndim != 2:
+        raise ValueError(f"[attention2d_session] q: expected rank 2, found shape {first.shape}")
+    return AttentionSession(first.shape[0], first.shape[1], causal, device)
+
+
+def attention_forward(
+    q: Any,
+    k: Any,
+    v: Any,
+    seq_len: int,
+    head_dim: int,
+    causal: bool = False,
+    device: Device = None,
+) -> Any:
+    """Attention of flat operands of seq_len * head_dim elements; flat, a list where q is a list.
+
+    Raises:
+        ValueError: a size does not fit. RuntimeError: a size of 0.
+    """
+    shape = sizes("attention_forward", seq_len=seq_len, head_dim=head_dim)
+    operands = [
+        flat("attention_forward", n, x, shape) for n, x in (("q", q), ("k", k), ("v", v))
+    ]
+    return returns(q, _attend(*operands, causal, device))
+
+
+def attention_forward_with_policy(
+    q: Any,
+    k: Any,
+    v: Any,
+    seq_len: int,
+    head_dim: int,
+    causal: bool = False,
+    device: Device = None,
+    policy: AttentionIoPolicy | None = None,
+) -> list[float]:
+    """As `attention_forward` under a policy; always a list. Without download it is zeros."""
+    op = "attention_forward_with_policy"
+    shape = sizes(op, seq_len=seq_len, head_dim=head_dim)
+    operands = [flat(op, n, x, shape) for n, x in (("q", q), ("k", k), ("v", v))]
+    io = AttentionIoPolicy() if policy is None else policy
+    values: list[float] = _attend(*operands, causal, device, None, io).reshape(-1).tolist()
+    return values
+
+
+def clear_attention2d_session_cache() -> None:
+    """Kept for the reference's callers: plans are cached for all ops; this forgets them."""
+    _core.clear_plan_cache()
+
+
+class AttentionSession:
+    """Attention of one shape, forward and one training step of V.
+
+    The loss of `train_step` is mean((out - target)^2), sampled every `loss_every` steps of the
+    policy (0: by shape) and repeated in between.
+    """
+
+    def __init__(
+        self, seq_len: int, head_dim: int, causal: bool = False, device: Device = None
+    ) -> None:
+        """RuntimeError for a size of 0, ValueError for an unknown device word."""
+        self._shape = sizes("AttentionSession", seq_len=seq_len, head_dim=head_dim)
+        self._causal = bool(causal)
+        self._device = device
+        if device is not None:
+            _core.runtime_backend_capabilities(device)  # refuses an unknown word
+        self._policy = AttentionIoPolicy()
+        if device not in (None, "cpu"):
+            self._policy.synchronize = False
+            self._policy.loss_every = 0
+        self._steps = 0
+        self._loss = 0.0
+
+    def set_default_policy(self, policy: AttentionIoPolicy) -> None:
+        """The policy of calls that name none."""
+        self._policy = policy
+
+    def _operands(self, op: str, q: Any, k: Any, v: Any) -> list[Any]:
+        return [flat(op, n, x, self._shape) for n, x in (("q", q), ("k", k), ("v", v))]
+
+    def forward(self, q: Any, k: Any, v: Any) -> list[float]:
+        """Flat list of seq_len * head_dim results."""
+        return self.forward_with_policy(q, k, v, self._policy)
+
+    def forward_with_policy(
+        self, q: Any, k: Any, v: Any, policy: AttentionIoPolicy
+    ) -> list[float]:
+        """As `forward`, under a policy."""
+        operands = self._operands("forward", q, k, v)
+        result = _attend(*operands, self._causal, self._device, None, policy)
+        values: list[float] = result.reshape(-1).tolist()
+        return values
+
+    def forward_into(self, q: Any, k: Any, v: Any, out: F32) -> None:
+        """Into a float32 `out` of as many elements as q; ValueError where sizes do not fit."""
+        self.forward_with_policy_into(q, k, v, out, self._policy)
+
+    def forward_with_policy_into(
+        self, q: Any, k: Any, v: Any, out: F32, policy: AttentionIoPolicy
+    ) -> None:
+        """As `forward_into`, under a policy; without download `out` is left as it is."""
+        operands = self._operands("forward_into", q, k, v)
+        window = out_of("forward_into", out, self._shape)
+        _attend(*operands, self._causal, self._device, window, policy)
+
+    def train_step(
+        self, q: Any, k: Any, v: Any, target: Any, learning_rate: float
+    ) -> tuple[list[float], list[float], float]:
+        """(out before the step, updated V, loss); V -= lr * P^T (2 (out - target) / numel).
+
+        Raises:
+            RuntimeError: a learning rate of 0 or less ("invalid value"). ValueError: a wrong size.
+        """
+        return self.train_step_with_policy(q, k, v, target, learning_rate, self._policy)
+
+    def train_step_with_policy(
+        self,
+        q: Any,
+        k: Any,
+        v: Any,
+        target: Any,
+        learning_rate: float,
+        policy: AttentionIoPolicy,
+    ) -> tuple[list[float], list[float], float]:
+        """As `train_step`, under a policy."""
+        if not learning_rate > 0:
+            raise RuntimeError(
+                f"invalid value: [train_step] learning_rate: expected more than 0, "
+                f"found {learning_rate}"
+            )
+        operands = self._operands("train_step", q, k, v)
+        wanted = flat("train_step", "target", target, self._shape)
+        every = policy.loss_every or _core.attention_loss_interval(*self._shape)
+        sample = self._steps % max(every, 1) == 0
+        out, updated, loss = _core.attention_train_step(
+            *operands,
+            wanted,
+            *self._shape,
+            self._causal,
+            float(learning_rate),
+            self._device or "",
+            policy,
+            sample,
+        )
+        self._steps += 1
+        if sample:
+            self._loss = loss
+        return out.tolist(), updated.tolist(), self._loss

@@ -1,0 +1,60 @@
+// Python arguments as views, results as arrays. NumPy's C API reads arrays on the hot path; every
+// other kind of array (lists, DLPack, buffers) goes through NumPy once, without a copy where its
+// memory allows.
+#pragma once
+
+#include <Python.h>
+
+#include "lightning_core/op_def.hpp"
+#include "lightning_core/tensor.hpp"
+
+namespace lc::python {
+
+/// numpy.ndarray.
+PyTypeObject* array_type() noexcept;
+/// Must be called once, before anything else here.
+void init_numpy();
+
+/// References held while a call uses their memory.
+class Held {
+ public:
+  Held() = default;
+  ~Held() {
+    for (int i = 0; i < n_; ++i) Py_DECREF(objects_[i]);
+  }
+  Held(const Held&) = delete;
+  Held& operator=(const Held&) = delete;
+  /// Takes over a new reference.
+  void add(PyObject* object) { objects_[n_++] = object; }
+
+ private:
+  PyObject* objects_[kMaxInputs + kMaxOutputs + 2];
+  int n_ = 0;
+};
+
+/// A Python number given for an array: 0-d, dtype decided by the other operands.
+struct Number {
+  bool is = false;
+  double value = 0;
+};
+
+/// Fills `view` with the memory of a Python argument. `spec` says which dtypes the op takes (lists
+/// become one of them). For a plain Python number only `number` is set. Sets a Python error and
+/// returns false where the argument is no array. `is_tensor` is set for lc.Tensor.
+bool read_array(PyObject* object, const char* op, const char* name, DTypeSet accepted, View* view,
+                Number* number, Held& held, bool* is_tensor);
+
+/// A writeable array to write into: an ndarray or a Tensor. As read_array, but never a copy.
+bool read_out(PyObject* object, const char* op, View* view, Held& held, bool* is_tensor);
+
+/// New uninitialised ndarray; large ones on the caching pool. Null with a Python error set.
+PyObject* new_array(DType dtype, const Shape& shape, void** data);
+/// ndarray that is a window on `owner`'s memory.
+PyObject* window_array(const View& view, PyObject* owner);
+/// ndarray on a tensor's memory, which it keeps alive.
+PyObject* tensor_array(const Tensor& tensor);
+
+/// Sets the Python exception that stands for the C++ exception in flight.
+void set_python_error() noexcept;
+
+}  // namespace lc::python

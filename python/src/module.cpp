@@ -1,0 +1,30 @@
+// lightning_core._core: the native module. Ops are plain C functions made from their OpDefs
+// (op_function.cpp); everything that is not on a hot path is bound with nanobind.
+#include <nanobind/nanobind.h>
+
+#include "arrays.hpp"
+#include "bindings.hpp"
+#include "lightning_core/error.hpp"
+#include "op_function.hpp"
+
+namespace nb = nanobind;
+
+NB_MODULE(_core, m) {
+  using namespace lc::python;
+  m.doc() = "Native part of lightning_core.";
+  m.attr("__version__") = LC_VERSION;
+  nb::register_exception_translator([](const std::exception_ptr& p, void*) {
+    try {
+      std::rethrow_exception(p);
+    } catch (const lc::Error&) {
+      set_python_error();
+    }
+  });
+  init_numpy();
+  bind_policy(m);
+  bind_tensors(m);
+  bind_runtime(m);
+  bind_sessions(m);
+  bind_tools(m);
+  add_op_functions(m.ptr());
+}

@@ -1,0 +1,16 @@
+// The Python classes Tensor and Tensor64: lc::Tensor with the reference's methods and the array
+// protocols.
+#pragma once
+
+#include <Python.h>
+
+#include "lightning_core/tensor.hpp"
+
+namespace lc::python {
+
+/// The C++ tensor of a Python Tensor; null for every other object.
+[[nodiscard]] const Tensor* tensor_of(PyObject* object) noexcept;
+/// New reference: Tensor, or Tensor64 for float64.
+[[nodiscard]] PyObject* wrap_tensor(const Tensor& tensor);
+
+}  // namespace lc::python

@@ -1,0 +1,49 @@
+"""Fails where a source file is longer than the hard limit of 800 lines; generated files are exempt."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LIMIT = 800
+SUFFIXES = {".c", ".cpp", ".h", ".hpp", ".inc", ".py", ".pyi", ".cmake", ".sh"}
+FOLDERS = {"src", "include", "python", "tests", "tools", "examples", "benchmarks", "cmake", "scripts"}
+
+
+def source_files() -> list[Path]:
+    """Tracked files and new ones that git does not ignore."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    paths = [Path(name) for name in listed.split("\0") if name]
+    wanted = [p for p in paths if p.parts[0] in FOLDERS or len(p.parts) == 1]
+    return [p for p in wanted if p.suffix in SUFFIXES or p.parts[0] == "scripts"]
+
+
+def main() -> int:
+    checked = 0
+    long = []
+    for path in source_files():
+        file = ROOT / path
+        if not file.is_file():  # deleted, not yet committed
+            continue
+        lines = file.read_text(encoding="utf-8").splitlines()
+        if any("GENERATED" in line for line in lines[:3]):
+            continue
+        checked += 1
+        if len(lines) > LIMIT:
+            long.append(f"{path}: {len(lines)} lines, limit {LIMIT}; split it by subject")
+    if checked == 0:
+        long.append("no source file found")
+    print("\n".join(long) if long else f"{checked} files, none over {LIMIT} lines")
+    return 1 if long else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
