@@ -1,4 +1,4 @@
-"""Fails where a source file is longer than the hard limit of 800 lines; generated files are exempt."""
+"""Fails where a source file has more than 800 lines; generated files are exempt."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT = 800
 SUFFIXES = {".c", ".cpp", ".h", ".hpp", ".inc", ".py", ".pyi", ".cmake", ".sh"}
-FOLDERS = {"src", "include", "python", "tests", "tools", "examples", "benchmarks", "cmake", "scripts"}
+FOLDERS = {
+    "benchmarks",
+    "cmake",
+    "examples",
+    "include",
+    "python",
+    "scripts",
+    "src",
+    "tests",
+    "tools",
+}
 
 
 def source_files() -> list[Path]:

@@ -44,6 +44,17 @@ nb::object attr_object(const AttrSpec& spec, const AttrValue& v) {
   return nb::tuple(list);
 }
 
+std::string value_text(const ConfigVar& v) {
+  switch (v.kind) {
+    case ConfigKind::kBool: return config_bool(v.name) ? "1" : "0";
+    case ConfigKind::kInt: return std::to_string(config_int(v.name));
+    case ConfigKind::kFloat: return cat(config_float(v.name));
+    case ConfigKind::kString:
+    case ConfigKind::kWords: break;
+  }
+  return config_string(v.name);
+}
+
 nb::dict schema(const OpDef& op) {
   nb::dict d;
   d["name"] = op.name;
@@ -136,7 +147,7 @@ void bind_tools(nb::module_& m) {
             nb::dict d;
             d["name"] = v.name;
             d["default"] = v.fallback;
-            d["value"] = config_string(v.name);
+            d["value"] = value_text(v);
             d["words"] = v.words;
             d["doc"] = v.doc;
             rows.append(d);
