@@ -26,6 +26,9 @@ class Held {
   Held& operator=(const Held&) = delete;
   /// Takes over a new reference.
   void add(PyObject* object) { objects_[n_++] = object; }
+  [[nodiscard]] int count() const { return n_; }
+  /// Borrowed: the object taken over last.
+  [[nodiscard]] PyObject* last() const { return objects_[n_ - 1]; }
 
  private:
   PyObject* objects_[kMaxInputs + kMaxOutputs + 2];

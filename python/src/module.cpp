@@ -5,6 +5,7 @@
 #include "arrays.hpp"
 #include "bindings.hpp"
 #include "lightning_core/error.hpp"
+#include "lightning_core/op_def.hpp"
 #include "op_function.hpp"
 
 namespace nb = nanobind;
@@ -27,4 +28,10 @@ NB_MODULE(_core, m) {
   bind_sessions(m);
   bind_tools(m);
   add_op_functions(m.ptr());
+  // What `from lightning_core._core import *` gives the package: every op but matmul, whose name
+  // the package's own function has (it also serves the reference's form).
+  nb::list names;
+  for (const lc::OpDef* op : lc::all_ops())
+    if (std::string_view(op->name) != "matmul") names.append(op->name);
+  m.attr("__all__") = names;
 }

@@ -207,7 +207,7 @@ class Parser {
   }
 
   PyObject* out = nullptr;   // borrowed; the caller's output
-  PyObject* first = nullptr; // borrowed; the first input
+  PyObject* first = nullptr; // borrowed; the first input, or the array made of it
   bool tensors = false;
 
  private:
@@ -224,9 +224,10 @@ class Parser {
   bool input(int i, PyObject* value) {
     const ArgSpec& spec = op_.inputs[op_.variadic ? 0 : static_cast<size_t>(i)];
     if (value == Py_None && spec.optional) return true;
-    if (i == 0) first = value;
+    const int held = held_.count();
     Number number;
     if (!read_array(value, op_.name, spec.name, spec.dtypes, &call_.in[i], &number, held_, &tensors)) return false;
+    if (i == 0) first = held_.count() > held ? held_.last() : value;
     if (number.is) {
       numbers_[n_numbers_] = number.value;
       number_at_[n_numbers_++] = i;
@@ -346,13 +347,17 @@ PyObject* call_function(PyObject* self, PyObject* const* args, Py_ssize_t nargs,
     }
     if (p.is_view()) {
       run(p, call);
-      if (const Tensor* t = tensor_of(parser.first)) return wrap_tensor(Tensor(t->storage(), call.out[0]));
-      if (PyObject_TypeCheck(parser.first, array_type())) return window_array(call.out[0], parser.first);
+      if (const Tensor* t = tensor_of(parser.first))
+        return wrap_tensor(Tensor(t->storage(), call.out[0]));
+      if (PyObject_TypeCheck(parser.first, array_type()))
+        return window_array(call.out[0], parser.first);
     }
-    if (parser.tensors || p.is_view()) {
-      // Copies of lists, and tensors: through the C++ eager call.
-      Tensor result = call_op1(call);
-      return parser.tensors ? wrap_tensor(result) : tensor_array(result);
+    // NumPy has no bfloat16: such a result travels in a Tensor. A number becomes an array by a copy.
+    const bool tensor = parser.tensors || call.out[0].dtype == DType::kBFloat16;
+    if (tensor || p.is_view()) {
+      call.out[0] = View{};
+      Tensor made = call_op1(call);
+      return tensor ? wrap_tensor(made) : tensor_array(made);
     }
     PyObject* result = new_array(call.out[0].dtype, call.out[0].shape, &call.out[0].data);
     if (result == nullptr) return nullptr;

@@ -1,6 +1,7 @@
 // Plans, configuration and test cases for Python.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/string_view.h>
 #include <nanobind/stl/vector.h>
 
 #include "arrays.hpp"
@@ -174,6 +175,14 @@ void bind_tools(nb::module_& m) {
                        }
                        // The storage list keeps the memory; a copy keeps Python safe from its end.
                        PyObject* owner = nb::cast(&c, nb::rv_policy::reference).release().ptr();
+                       if (call.in[i].dtype == DType::kBFloat16) {  // NumPy has none
+                         const Tensor t = Tensor::wrap(call.in[i], [owner](void*) {
+                           const nb::gil_scoped_acquire gil;
+                           Py_DECREF(owner);
+                         });
+                         arrays.append(nb::steal(wrap_tensor(t)));
+                         continue;
+                       }
                        PyObject* array = window_array(call.in[i], owner);
                        Py_DECREF(owner);
                        if (array == nullptr) throw nb::python_error();

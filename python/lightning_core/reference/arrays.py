@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["F32", "Device", "array", "flat", "out_of", "returns", "sizes"]
+__all__ = ["F32", "Array", "Device", "array", "flat", "out_of", "returns", "sizes"]
 
 F32 = npt.NDArray[np.float32]
+Array = npt.NDArray[Any]
 Device = str | None
 """A device's name; None: the preferred device."""
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lightning_core import _core
-from lightning_core.reference.arrays import F32, Device, array, flat, out_of, returns, sizes
+from lightning_core.reference.arrays import F32, Array, Device, array, flat, out_of, returns, sizes
 
 __all__ = [
     "AttentionIoPolicy",
@@ -60,7 +60,7 @@ class AttentionIoPolicy:
         self.output_relu = False
 
 
-def _attend(
+def attend(
     q: Any,
     k: Any,
     v: Any,
@@ -100,6 +100,13 @@ def _attend(
     return result
 
 
+def operands_of(
+    op: str, q: Any, k: Any, v: Any, shape: tuple[int, ...]
+) -> tuple[Array, Array, Array]:
+    """q, k and v under one shape; ValueError where one has another number of elements."""
+    return flat(op, "q", q, shape), flat(op, "k", k, shape), flat(op, "v", v, shape)
+
+
 def _check_2d(op: str, q: Any, k: Any, v: Any) -> tuple[Any, Any, Any]:
     first, second, third = array(op, "q", q), array(op, "k", k), array(op, "v", v)
     if first.ndim != 2 or second.shape != first.shape or third.shape != first.shape:
@@ -117,7 +124,7 @@ def attention2d(q: Any, k: Any, v: Any, causal: bool = False, device: Device = N
     Raises:
         ValueError: not rank 2, or shapes that differ. RuntimeError: an extent of 0.
     """
-    return _attend(*_check_2d("attention2d", q, k, v), causal, device)
+    return attend(*_check_2d("attention2d", q, k, v), causal, device)
 
 
 def attention2d_into(
@@ -128,7 +135,7 @@ def attention2d_into(
     if not isinstance(out, np.ndarray) or out.shape != first.shape:
         found = getattr(out, "shape", type(out))
         raise ValueError(f"[attention2d_into] out: expected shape {first.shape}, found {found}")
-    _attend(first, second, third, causal, device, out_of("attention2d_into", out, first.shape))
+    attend(first, second, third, causal, device, out_of("attention2d_into", out, first.shape))
 
 
 def attention2d_session(q: Any, causal: bool = False, device: Device = None) -> AttentionSession:
@@ -154,10 +161,8 @@ def attention_forward(
         ValueError: a size does not fit. RuntimeError: a size of 0.
     """
     shape = sizes("attention_forward", seq_len=seq_len, head_dim=head_dim)
-    operands = [
-        flat("attention_forward", n, x, shape) for n, x in (("q", q), ("k", k), ("v", v))
-    ]
-    return returns(q, _attend(*operands, causal, device))
+    first, second, third = operands_of("attention_forward", q, k, v, shape)
+    return returns(q, attend(first, second, third, causal, device))
 
 
 def attention_forward_with_policy(
@@ -173,9 +178,10 @@ def attention_forward_with_policy(
     """As `attention_forward` under a policy; always a list. Without download it is zeros."""
     op = "attention_forward_with_policy"
     shape = sizes(op, seq_len=seq_len, head_dim=head_dim)
-    operands = [flat(op, n, x, shape) for n, x in (("q", q), ("k", k), ("v", v))]
+    first, second, third = operands_of(op, q, k, v, shape)
     io = AttentionIoPolicy() if policy is None else policy
-    values: list[float] = _attend(*operands, causal, device, None, io).reshape(-1).tolist()
+    result = attend(first, second, third, causal, device, None, io)
+    values: list[float] = result.reshape(-1).tolist()
     return values
 
 
@@ -211,9 +217,6 @@ class AttentionSession:
         """The policy of calls that name none."""
         self._policy = policy
 
-    def _operands(self, op: str, q: Any, k: Any, v: Any) -> list[Any]:
-        return [flat(op, n, x, self._shape) for n, x in (("q", q), ("k", k), ("v", v))]
-
     def forward(self, q: Any, k: Any, v: Any) -> list[float]:
         """Flat list of seq_len * head_dim results."""
         return self.forward_with_policy(q, k, v, self._policy)
@@ -222,8 +225,8 @@ class AttentionSession:
         self, q: Any, k: Any, v: Any, policy: AttentionIoPolicy
     ) -> list[float]:
         """As `forward`, under a policy."""
-        operands = self._operands("forward", q, k, v)
-        result = _attend(*operands, self._causal, self._device, None, policy)
+        first, second, third = operands_of("forward", q, k, v, self._shape)
+        result = attend(first, second, third, self._causal, self._device, None, policy)
         values: list[float] = result.reshape(-1).tolist()
         return values
 
@@ -235,9 +238,9 @@ class AttentionSession:
         self, q: Any, k: Any, v: Any, out: F32, policy: AttentionIoPolicy
     ) -> None:
         """As `forward_into`, under a policy; without download `out` is left as it is."""
-        operands = self._operands("forward_into", q, k, v)
+        first, second, third = operands_of("forward_into", q, k, v, self._shape)
         window = out_of("forward_into", out, self._shape)
-        _attend(*operands, self._causal, self._device, window, policy)
+        attend(first, second, third, self._causal, self._device, window, policy)
 
     def train_step(
         self, q: Any, k: Any, v: Any, target: Any, learning_rate: float
@@ -264,14 +267,17 @@ class AttentionSession:
                 f"invalid value: [train_step] learning_rate: expected more than 0, "
                 f"found {learning_rate}"
             )
-        operands = self._operands("train_step", q, k, v)
+        first, second, third = operands_of("train_step", q, k, v, self._shape)
         wanted = flat("train_step", "target", target, self._shape)
-        every = policy.loss_every or _core.attention_loss_interval(*self._shape)
+        every = policy.loss_every or _core.attention_loss_interval(self._shape[0], self._shape[1])
         sample = self._steps % max(every, 1) == 0
         out, updated, loss = _core.attention_train_step(
-            *operands,
+            first,
+            second,
+            third,
             wanted,
-            *self._shape,
+            self._shape[0],
+            self._shape[1],
             self._causal,
             float(learning_rate),
             self._device or "",

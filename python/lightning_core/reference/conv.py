@@ -69,7 +69,7 @@ def conv2d_nchw(
     )
 
 
-def _window(op: str, out: Any) -> F32:
+def window_of(op: str, out: Any) -> F32:
     """`out`, checked to be a writeable rank-4 float32 array; the op checks its shape."""
     if not isinstance(out, np.ndarray) or out.ndim != 4:
         shape = getattr(out, "shape", type(out))
@@ -89,7 +89,7 @@ def conv2d_nchw_into(
     device: Device = None,
 ) -> None:
     """As `conv2d_nchw`, into a float32 `out` of exactly the result's shape; may be strided."""
-    window = _window("conv2d_nchw_into", out)
+    window = window_of("conv2d_nchw_into", out)
     convolve(
         "conv2d_nchw_into", x, w, bias, (stride_h, stride_w), (pad_h, pad_w), device, "none", window
     )
@@ -131,10 +131,16 @@ def conv2d_nchw_metal_resident(
     image, weight = array(op, "x", x), array(op, "w", w)
     if image.ndim != 4 or weight.ndim != 4:
         raise ValueError(f"[{op}] x, w: expected rank 4, found {image.shape} and {weight.shape}")
+    batch, channels, height, width = image.shape
+    out_channels, _, kernel_h, kernel_w = weight.shape
     session = Conv2dMetalResidentSession(
-        *image.shape,
-        weight.shape[0],
-        *weight.shape[2:],
+        batch,
+        channels,
+        height,
+        width,
+        out_channels,
+        kernel_h,
+        kernel_w,
         stride_h,
         stride_w,
         pad_h,

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from lightning_core import _core
-from lightning_core.reference.arrays import F32, Device, flat, out_of, sizes
-from lightning_core.reference.attention import _attend
-from lightning_core.reference.conv import _window, convolve
+from lightning_core.reference.arrays import F32, Device, out_of, sizes
+from lightning_core.reference.attention import attend, operands_of
+from lightning_core.reference.conv import convolve, window_of
 
 __all__ = [
     "attention",
@@ -59,7 +59,7 @@ def conv_relu_nchw_into(
     """As `conv_relu_nchw`, into a float32 `out` of exactly the result's shape; may be strided."""
     op = "conv_relu_nchw_into"
     convolve(
-        op, x, w, bias, (stride_h, stride_w), (pad_h, pad_w), device, "relu", _window(op, out)
+        op, x, w, bias, (stride_h, stride_w), (pad_h, pad_w), device, "relu", window_of(op, out)
     )
 
 
@@ -78,8 +78,8 @@ def attention(
         ValueError: a size does not fit. RuntimeError: a size of 0.
     """
     shape = sizes("attention", seq_len=seq_len, head_dim=head_dim)
-    operands = [flat("attention", n, x, shape) for n, x in (("q", q), ("k", k), ("v", v))]
-    result = _attend(*operands, causal, device)
+    first, second, third = operands_of("attention", q, k, v, shape)
+    result = attend(first, second, third, causal, device)
     return result if np.ndim(q) == 2 else result.reshape(-1)
 
 
@@ -96,8 +96,8 @@ def attention_into(
     """As `attention`, into a float32 `out` of seq_len * head_dim elements in any shape."""
     op = "attention_into"
     shape = sizes(op, seq_len=seq_len, head_dim=head_dim)
-    operands = [flat(op, n, x, shape) for n, x in (("q", q), ("k", k), ("v", v))]
-    _attend(*operands, causal, device, out_of(op, out, shape))
+    first, second, third = operands_of(op, q, k, v, shape)
+    attend(first, second, third, causal, device, out_of(op, out, shape))
 
 
 def clear_attention_session_cache() -> None:
@@ -129,7 +129,7 @@ def _pipeline(
     if y.size < 3 * need:
         y = np.resize(y, 3 * need)
     q, k, v = (y[i * need : (i + 1) * need].reshape(shape) for i in range(3))
-    return _attend(q, k, v, False, device, out)
+    return attend(q, k, v, False, device, out)
 
 
 def conv_attention_torchstrong_nchw(

@@ -46,7 +46,8 @@ def matmul2d(a: Any, b: Any, device: Device = None) -> F32:
         ValueError: not rank 2, or the inner dimensions differ. RuntimeError: an extent of 0.
     """
     first, second = _check_2d("matmul2d", a, b)
-    return _matmul(first, second, device=device, as_float32=True)
+    result: F32 = _matmul(first, second, device=device, as_float32=True)
+    return result
 
 
 def matmul2d_into(a: Any, b: Any, out: F32, device: Device = None) -> None:
