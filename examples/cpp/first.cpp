@@ -1,9 +1,8 @@
 // A first program in C++: eager calls, a session, a policy, and where the time went.
 //
 //   c++ -std=c++20 first.cpp -llightning_core -o first && ./first
-#include <lightning_core/lightning_core.hpp>
-
 #include <iostream>
+#include <lightning_core/lightning_core.hpp>
 #include <vector>
 
 int main() try {

@@ -32,9 +32,9 @@ struct Device {
 /// What a backend reports of a device. Rates are 0 while unknown.
 struct DeviceInfo {
   Device device;
-  std::string name;          ///< e.g. "Intel(R) Xeon(R) Processor"
-  std::string isa;           ///< instruction set the kernels use: "avx512", "avx2", "baseline", "neon"
-  int threads = 1;           ///< workers, after LC_NUM_THREADS, affinity and cgroup quota
+  std::string name;  ///< e.g. "Intel(R) Xeon(R) Processor"
+  std::string isa;   ///< instruction set the kernels use: "avx512", "avx2", "baseline", "neon"
+  int threads = 1;   ///< workers, after LC_NUM_THREADS, affinity and cgroup quota
   int64_t l1_bytes = 32 << 10;
   int64_t l2_bytes = 1 << 20;
   int64_t l3_bytes = 8 << 20;
@@ -43,8 +43,8 @@ struct DeviceInfo {
   bool supports_f64 = true;
   bool supports_f16 = false;
   bool supports_bf16 = false;
-  double peak_flops = 0;       ///< FLOP/s, float32, all threads
-  double bandwidth = 0;        ///< bytes/s of a large copy, read plus written
+  double peak_flops = 0;  ///< FLOP/s, float32, all threads
+  double bandwidth = 0;   ///< bytes/s of a large copy, read plus written
 };
 
 /// True if the backend was compiled in.

@@ -12,10 +12,11 @@ namespace lc {
 class Plan;
 using PlanPtr = std::shared_ptr<const Plan>;
 
-/// Makes or finds the plan of `call` and fills the outputs' dtype, shape and strides. A warm look-up
-/// takes no lock, allocates nothing and builds no string. Throws Error for bad arguments: arity,
-/// dtypes, shapes, attributes, given outputs (dtype, shape, writability is the binding's), overlap.
-/// The reference stays valid until this thread's next plan() call; keep `plan_shared` to hold it.
+/// Makes or finds the plan of `call` and fills the outputs' dtype, shape and strides. A warm
+/// look-up takes no lock, allocates nothing and builds no string. Throws Error for bad arguments:
+/// arity, dtypes, shapes, attributes, given outputs (dtype, shape, writability is the binding's),
+/// overlap. The reference stays valid until this thread's next plan() call; keep `plan_shared` to
+/// hold it.
 const Plan& plan(OpCall& call);
 [[nodiscard]] PlanPtr plan_shared(OpCall& call);
 
@@ -36,7 +37,7 @@ Tensor call_op1(OpCall& call, const Storage* owner = nullptr);
 [[nodiscard]] std::string explain_json(OpCall& call);
 
 struct PlanCacheStats {
-  uint64_t hits = 0;    ///< per-thread table hits of the calling thread
+  uint64_t hits = 0;  ///< per-thread table hits of the calling thread
   uint64_t shared_hits = 0;
   uint64_t misses = 0;
   size_t entries = 0;

@@ -68,7 +68,7 @@ class Encoder {
 };
 
 struct Launch {
-  const View* in;       ///< as the call's, row-major where Prepared asked for it
+  const View* in;  ///< as the call's, row-major where Prepared asked for it
   const View* out;
   int n_in;
   const Prepared& prepared;
@@ -77,9 +77,9 @@ struct Launch {
 };
 
 struct KernelDef {
-  const char* op;       ///< name of the OpDef
-  const char* name;     ///< of the variant: "packed"; traced as "cpu/matmul:packed@avx512"
-  const char* isa = ""; ///< filled by the CPU backend; empty for kernels without SIMD
+  const char* op;        ///< name of the OpDef
+  const char* name;      ///< of the variant: "packed"; traced as "cpu/matmul:packed@avx512"
+  const char* isa = "";  ///< filled by the CPU backend; empty for kernels without SIMD
   Support (*supports)(const OpCall&, const DeviceInfo&) = nullptr;
   void (*prepare)(const OpCall&, const DeviceInfo&, Prepared&) = nullptr;
   /// Must not throw: all that can fail fails in plan() or before the launch.

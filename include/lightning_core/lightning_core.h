@@ -28,32 +28,21 @@ extern "C" {
 #define LC_ENUM(name) enum name
 #endif
 
-typedef LC_ENUM(lcError) {
-  LC_SUCCESS = 0,
-  LC_NOT_INITIALIZED,
-  LC_INVALID_VALUE,
-  LC_OUT_OF_MEMORY,
-  LC_NOT_SUPPORTED,
-  LC_DRIVER_ERROR,
-  LC_UNKNOWN,
-  LC_INVALID_TYPE /* of lcOpCall() and lcOpInfer(): the dtype or kind of an argument */
+typedef LC_ENUM(lcError){
+    LC_SUCCESS = 0,  LC_NOT_INITIALIZED, LC_INVALID_VALUE, LC_OUT_OF_MEMORY, LC_NOT_SUPPORTED,
+    LC_DRIVER_ERROR, LC_UNKNOWN,         LC_INVALID_TYPE /* of lcOpCall() and lcOpInfer(): the dtype
+                                                            or kind of an argument */
 } lcError_t;
 
-typedef LC_ENUM(lcMemcpyKind) {
-  LC_MEMCPY_HOST_TO_HOST = 0,
-  LC_MEMCPY_HOST_TO_DEVICE,
-  LC_MEMCPY_DEVICE_TO_HOST,
-  LC_MEMCPY_DEVICE_TO_DEVICE
-} lcMemcpyKind;
+typedef LC_ENUM(lcMemcpyKind){LC_MEMCPY_HOST_TO_HOST = 0, LC_MEMCPY_HOST_TO_DEVICE,
+                              LC_MEMCPY_DEVICE_TO_HOST, LC_MEMCPY_DEVICE_TO_DEVICE} lcMemcpyKind;
 
-typedef LC_ENUM(lcDeviceKind) { LC_DEVICE_CPU = 0, LC_DEVICE_CUDA, LC_DEVICE_METAL } lcDeviceKind;
+typedef LC_ENUM(lcDeviceKind){LC_DEVICE_CPU = 0, LC_DEVICE_CUDA, LC_DEVICE_METAL} lcDeviceKind;
 
-typedef LC_ENUM(lcMemoryModel) {
-  LC_MEMORY_NATIVE_DEVICE = 0,
-  LC_MEMORY_HOST_MANAGED_COMPAT
-} lcMemoryModel;
+typedef LC_ENUM(lcMemoryModel){LC_MEMORY_NATIVE_DEVICE = 0,
+                               LC_MEMORY_HOST_MANAGED_COMPAT} lcMemoryModel;
 
-typedef LC_ENUM(lcSyncMode) { LC_SYNC_AUTO = 0, LC_SYNC_ALWAYS, LC_SYNC_NEVER } lcSyncMode;
+typedef LC_ENUM(lcSyncMode){LC_SYNC_AUTO = 0, LC_SYNC_ALWAYS, LC_SYNC_NEVER} lcSyncMode;
 
 typedef struct lcSyncPolicy {
   lcSyncMode mode;
@@ -148,17 +137,10 @@ const char* lcLastErrorMessage(void);
 
 #define LC_MAX_RANK 8
 
-typedef LC_ENUM(lcDType) {
-  LC_DTYPE_NONE = 0, /* an absent optional input */
-  LC_FLOAT32,
-  LC_FLOAT64,
-  LC_FLOAT16,
-  LC_BFLOAT16,
-  LC_INT8,
-  LC_UINT8,
-  LC_INT32,
-  LC_INT64,
-  LC_BOOL /* one byte */
+typedef LC_ENUM(lcDType){
+    LC_DTYPE_NONE = 0, /* an absent optional input */
+    LC_FLOAT32,        LC_FLOAT64, LC_FLOAT16, LC_BFLOAT16, LC_INT8,
+    LC_UINT8,          LC_INT32,   LC_INT64,   LC_BOOL /* one byte */
 } lcDType;
 
 typedef struct lcArray {
@@ -169,11 +151,11 @@ typedef struct lcArray {
   const int64_t* strides; /* `ndim` of them, in elements, 0 and below allowed; NULL: row-major */
 } lcArray;
 
-typedef LC_ENUM(lcAttrKind) {
-  LC_ATTR_INT = 0, /* .i; also for bools, and for the number of an enum's word or of a dtype */
-  LC_ATTR_FLOAT,   /* .f */
-  LC_ATTR_INTS,    /* .list, .n */
-  LC_ATTR_WORD     /* .word: of an enum ("relu") or a dtype ("float32") */
+typedef LC_ENUM(lcAttrKind){
+    LC_ATTR_INT = 0, /* .i; also for bools, and for the number of an enum's word or of a dtype */
+    LC_ATTR_FLOAT,   /* .f */
+    LC_ATTR_INTS,    /* .list, .n */
+    LC_ATTR_WORD     /* .word: of an enum ("relu") or a dtype ("float32") */
 } lcAttrKind;
 
 typedef struct lcAttr {
@@ -187,15 +169,15 @@ typedef struct lcAttr {
 } lcAttr;
 
 typedef struct lcCallOptions {
-  size_t struct_size;      /* set by lcCallOptionsInit() */
-  const char* device;      /* "cpu", "cuda", "metal"; NULL: the preferred one */
-  const char* kernel;      /* a candidate's name, as in lcReport("explain"); NULL: the planner's */
-  int strict;              /* implicit copies and fallbacks are errors */
-  int fast;                /* reduced precision allowed */
+  size_t struct_size; /* set by lcCallOptionsInit() */
+  const char* device; /* "cpu", "cuda", "metal"; NULL: the preferred one */
+  const char* kernel; /* a candidate's name, as in lcReport("explain"); NULL: the planner's */
+  int strict;         /* implicit copies and fallbacks are errors */
+  int fast;           /* reduced precision allowed */
   lcSyncMode sync;
-  uint32_t upload;         /* bit i clear: input i must be resident already */
-  uint32_t download;       /* bit i clear: output i is computed and not written */
-  lcDType compute_dtype;   /* every floating input is converted to it; LC_DTYPE_NONE: none is */
+  uint32_t upload;       /* bit i clear: input i must be resident already */
+  uint32_t download;     /* bit i clear: output i is computed and not written */
+  lcDType compute_dtype; /* every floating input is converted to it; LC_DTYPE_NONE: none is */
 } lcCallOptions;
 
 /* The defaults, which are also what a NULL options argument means. */

@@ -1,17 +1,6 @@
 // All of Lightning Core: namespace lc, and the reference's own C++ names in lightning_core.
 #pragma once
 
-#include "lightning_core/device.hpp"
-#include "lightning_core/dispatch.hpp"
-#include "lightning_core/error.hpp"
-#include "lightning_core/kernel.hpp"
-#include "lightning_core/op_def.hpp"
-#include "lightning_core/ops.hpp"
-#include "lightning_core/policy.hpp"
-#include "lightning_core/session.hpp"
-#include "lightning_core/tensor.hpp"
-#include "lightning_core/trace.hpp"
-
 #include "lightning_core/core/apple_ml.hpp"
 #include "lightning_core/core/attention.hpp"
 #include "lightning_core/core/model_customization.hpp"
@@ -23,4 +12,14 @@
 #include "lightning_core/core/ops.hpp"
 #include "lightning_core/core/runtime.hpp"
 #include "lightning_core/core/tensor.hpp"
+#include "lightning_core/device.hpp"
+#include "lightning_core/dispatch.hpp"
+#include "lightning_core/error.hpp"
+#include "lightning_core/kernel.hpp"
 #include "lightning_core/namespace_alias.hpp"
+#include "lightning_core/op_def.hpp"
+#include "lightning_core/ops.hpp"
+#include "lightning_core/policy.hpp"
+#include "lightning_core/session.hpp"
+#include "lightning_core/tensor.hpp"
+#include "lightning_core/trace.hpp"

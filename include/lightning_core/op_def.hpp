@@ -59,7 +59,7 @@ struct OpDef;
 
 struct OpCall {
   const OpDef* op = nullptr;
-  int n_in = 0;   ///< absent optional inputs count, with dtype kNone
+  int n_in = 0;  ///< absent optional inputs count, with dtype kNone
   int n_out = 0;
   // Unions, so that building a call costs nothing for the slots its op does not have: the
   // constructor initialises the op's own.
@@ -75,7 +75,7 @@ struct OpCall {
   union {
     AttrValue attr[kMaxAttrs];  ///< in OpDef order, defaults filled by OpCall(op)
   };
-  Device device;              ///< as requested; the plan says which was selected
+  Device device;  ///< as requested; the plan says which was selected
   Policy policy;
   /// kNone, or the dtype every floating input is converted to before the op (the reference's
   /// functions force float32). Conversions are steps of the plan and show in the trace.
@@ -103,7 +103,7 @@ struct OpCall {
 
 struct ArgSpec {
   const char* name;
-  DTypeSet dtypes;      ///< accepted dtypes
+  DTypeSet dtypes;  ///< accepted dtypes
   bool optional = false;
   const char* doc = "";
 };
@@ -119,7 +119,7 @@ struct AttrSpec {
 
 /// Work of one call, for the cost model, traces and benchmarks.
 struct Cost {
-  double flops = 0;        ///< multiply and add count as two
+  double flops = 0;  ///< multiply and add count as two
   double bytes_read = 0;
   double bytes_written = 0;
 };
@@ -135,7 +135,7 @@ struct RefArray {
 /// Arguments of a reference: inputs converted to float64, outputs sized and zeroed by the caller.
 struct RefCall {
   const OpCall& call;
-  std::span<const RefArray> in;   ///< absent optional inputs have rank 0 and no values
+  std::span<const RefArray> in;  ///< absent optional inputs have rank 0 and no values
   std::span<RefArray> out;
   [[nodiscard]] bool has(int i) const { return call.in[i].present(); }
 };
@@ -223,7 +223,7 @@ struct OpDef {
   Tolerance tolerance;
   int id = -1;  ///< index in all_ops(), set by the registry
 
-  [[nodiscard]] int attr_index(std::string_view attr_name) const;   ///< -1 if unknown
+  [[nodiscard]] int attr_index(std::string_view attr_name) const;    ///< -1 if unknown
   [[nodiscard]] int input_index(std::string_view input_name) const;  ///< -1 if unknown
 };
 

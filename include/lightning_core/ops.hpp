@@ -55,8 +55,8 @@ inline void call_into(OpCall& call, const Tensor& out) {
 /// An enum's or a dtype's number, which a cast may have made of anything.
 inline void set_number(OpCall& call, int i, int64_t number) {
   const AttrSpec& spec = call.op->attrs[static_cast<size_t>(i)];
-  const auto end = spec.kind == AttrKind::kDType ? int64_t{kDTypes}
-                                                 : static_cast<int64_t>(spec.words.size());
+  const auto end =
+      spec.kind == AttrKind::kDType ? int64_t{kDTypes} : static_cast<int64_t>(spec.words.size());
   if (number < 0 || number >= end)
     throw_arg(call.op->name, spec.name, cat("a number in [0, ", end, ")"), cat(number));
   call.attr[i] = AttrValue::integer(number);
@@ -97,7 +97,7 @@ inline void add_into(const Tensor& a, const Tensor& b, const Tensor& out,
 
 struct ArgmaxOptions {
   std::optional<int64_t> axis = {};  ///< one axis; not given: of all elements, flat
-  bool keepdims = false;  ///< keep reduced axes as 1
+  bool keepdims = false;             ///< keep reduced axes as 1
 };
 
 namespace detail {
@@ -125,7 +125,7 @@ inline void argmax_into(const Tensor& x, const Tensor& out, const ArgmaxOptions&
 
 struct ArgminOptions {
   std::optional<int64_t> axis = {};  ///< one axis; not given: of all elements, flat
-  bool keepdims = false;  ///< keep reduced axes as 1
+  bool keepdims = false;             ///< keep reduced axes as 1
 };
 
 namespace detail {
@@ -153,7 +153,7 @@ inline void argmin_into(const Tensor& x, const Tensor& out, const ArgminOptions&
 
 struct AttentionOptions {
   bool causal = false;  ///< query i attends keys 0 to i
-  double scale = 0.0;  ///< of the scores; 0: 1 / sqrt(d)
+  double scale = 0.0;   ///< of the scores; 0: 1 / sqrt(d)
 };
 
 namespace detail {
@@ -183,9 +183,9 @@ inline void attention_into(const Tensor& q, const Tensor& k, const Tensor& v, co
 
 struct AvgPool2dOptions {
   std::optional<Dims> stride = {};  ///< height, width; not given: the kernel's
-  Dims padding = {0, 0};  ///< on each side: height, width
-  bool ceil_mode = false;  ///< round the output size up
-  bool count_include_pad = true;  ///< padding counts
+  Dims padding = {0, 0};            ///< on each side: height, width
+  bool ceil_mode = false;           ///< round the output size up
+  bool count_include_pad = true;    ///< padding counts
 };
 
 namespace detail {
@@ -286,10 +286,10 @@ inline void concat_into(const std::vector<Tensor>& xs, const Tensor& out,
 }
 
 struct Conv2dOptions {
-  Dims stride = {1, 1};  ///< height, width
-  Dims padding = {0, 0};  ///< zeros on each side: height, width
-  Dims dilation = {1, 1};  ///< step between kernel taps
-  int64_t groups = 1;  ///< independent slices of the channels
+  Dims stride = {1, 1};                               ///< height, width
+  Dims padding = {0, 0};                              ///< zeros on each side: height, width
+  Dims dilation = {1, 1};                             ///< step between kernel taps
+  int64_t groups = 1;                                 ///< independent slices of the channels
   ActivationKind activation = ActivationKind::kNone;  ///< applied last
 };
 
@@ -617,9 +617,9 @@ inline void log_softmax_into(const Tensor& x, const Tensor& out,
 }
 
 struct MatmulOptions {
-  bool trans_a = false;  ///< a is given as [..., k, m]
-  bool trans_b = false;  ///< b is given as [..., n, k]
-  double alpha = 1.0;  ///< factor of the product
+  bool trans_a = false;                               ///< a is given as [..., k, m]
+  bool trans_b = false;                               ///< b is given as [..., n, k]
+  double alpha = 1.0;                                 ///< factor of the product
   ActivationKind activation = ActivationKind::kNone;  ///< applied last
 };
 
@@ -651,7 +651,7 @@ inline void matmul_into(const Tensor& a, const Tensor& b, const Tensor& out,
 
 struct MaxOptions {
   std::optional<Dims> axes = {};  ///< axes to reduce; not given: all
-  bool keepdims = false;  ///< keep reduced axes as 1
+  bool keepdims = false;          ///< keep reduced axes as 1
 };
 
 namespace detail {
@@ -679,9 +679,9 @@ inline void max_into(const Tensor& x, const Tensor& out, const MaxOptions& optio
 
 struct MaxPool2dOptions {
   std::optional<Dims> stride = {};  ///< height, width; not given: the kernel's
-  Dims padding = {0, 0};  ///< on each side: height, width
-  Dims dilation = {1, 1};  ///< step between taps
-  bool ceil_mode = false;  ///< round the output size up
+  Dims padding = {0, 0};            ///< on each side: height, width
+  Dims dilation = {1, 1};           ///< step between taps
+  bool ceil_mode = false;           ///< round the output size up
 };
 
 namespace detail {
@@ -727,7 +727,7 @@ inline void maximum_into(const Tensor& a, const Tensor& b, const Tensor& out,
 
 struct MeanOptions {
   std::optional<Dims> axes = {};  ///< axes to reduce; not given: all
-  bool keepdims = false;  ///< keep reduced axes as 1
+  bool keepdims = false;          ///< keep reduced axes as 1
 };
 
 namespace detail {
@@ -755,7 +755,7 @@ inline void mean_into(const Tensor& x, const Tensor& out, const MeanOptions& opt
 
 struct MinOptions {
   std::optional<Dims> axes = {};  ///< axes to reduce; not given: all
-  bool keepdims = false;  ///< keep reduced axes as 1
+  bool keepdims = false;          ///< keep reduced axes as 1
 };
 
 namespace detail {
@@ -930,8 +930,7 @@ inline Tensor sigmoid(const Tensor& x, const CallOptions& call_options = {}) {
   OpCall call = detail::begin_call(op, {&x}, call_options);
   return call_op1(call);
 }
-inline void sigmoid_into(const Tensor& x, const Tensor& out,
-                         const CallOptions& call_options = {}) {
+inline void sigmoid_into(const Tensor& x, const Tensor& out, const CallOptions& call_options = {}) {
   static const OpDef& op = get_op("sigmoid");
   OpCall call = detail::begin_call(op, {&x}, call_options);
   detail::call_into(call, out);
@@ -974,7 +973,7 @@ inline void sin_into(const Tensor& x, const Tensor& out, const CallOptions& call
 }
 
 struct SliceOptions {
-  int64_t axis = 0;  ///< the axis that is cut
+  int64_t axis = 0;   ///< the axis that is cut
   int64_t start = 0;  ///< first element; negative: from the end
   /// one past the last; the smallest int64 goes past the front with a negative step
   int64_t stop = INT64_MAX;
@@ -1084,7 +1083,7 @@ inline void sub_into(const Tensor& a, const Tensor& b, const Tensor& out,
 
 struct SumOptions {
   std::optional<Dims> axes = {};  ///< axes to reduce; not given: all
-  bool keepdims = false;  ///< keep reduced axes as 1
+  bool keepdims = false;          ///< keep reduced axes as 1
 };
 
 namespace detail {
@@ -1140,8 +1139,7 @@ inline Tensor transpose(const Tensor& x, const TransposeOptions& options = {},
   detail::set_options(call, options);
   return call_op1(call, &x.storage());
 }
-inline void transpose_into(const Tensor& x, const Tensor& out,
-                           const TransposeOptions& options = {},
+inline void transpose_into(const Tensor& x, const Tensor& out, const TransposeOptions& options = {},
                            const CallOptions& call_options = {}) {
   static const OpDef& op = get_op("transpose");
   OpCall call = detail::begin_call(op, {&x}, call_options);
@@ -1156,8 +1154,8 @@ inline Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b,
   OpCall call = detail::begin_call(op, {&condition, &a, &b}, call_options);
   return call_op1(call);
 }
-inline void where_into(const Tensor& condition, const Tensor& a, const Tensor& b,
-                       const Tensor& out, const CallOptions& call_options = {}) {
+inline void where_into(const Tensor& condition, const Tensor& a, const Tensor& b, const Tensor& out,
+                       const CallOptions& call_options = {}) {
   static const OpDef& op = get_op("where");
   OpCall call = detail::begin_call(op, {&condition, &a, &b}, call_options);
   detail::call_into(call, out);

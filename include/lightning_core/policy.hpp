@@ -1,7 +1,8 @@
 // Policy: where operands live, when they move, when we synchronise, which kernel runs.
 //
 // A policy is a small value that takes part in the plan key, so two calls that differ only in
-// policy have two plans. What a policy asks for is honoured or refused with an error, never ignored.
+// policy have two plans. What a policy asks for is honoured or refused with an error, never
+// ignored.
 #pragma once
 
 #include <cstdint>
@@ -24,13 +25,14 @@ using KernelPin = uint32_t;
 [[nodiscard]] std::string kernel_pin_name(KernelPin pin);
 
 struct Policy {
-  uint32_t upload = ~0u;     ///< bit i: input i is uploaded; clear: input i must be resident
-  uint32_t download = ~0u;   ///< bit i: output i is copied to the caller; clear: it stays where it is
+  uint32_t upload = ~0u;  ///< bit i: input i is uploaded; clear: input i must be resident
+  uint32_t download =
+      ~0u;  ///< bit i: output i is copied to the caller; clear: it stays where it is
   SyncMode sync = SyncMode::kAuto;
   Precision precision = Precision::kExact;
-  bool strict = false;       ///< implicit copies and device fallbacks become errors
+  bool strict = false;  ///< implicit copies and device fallbacks become errors
   bool trace_sync_boundary = false;
-  KernelPin kernel = 0;      ///< 0: the planner chooses
+  KernelPin kernel = 0;  ///< 0: the planner chooses
   friend bool operator==(const Policy&, const Policy&) = default;
   [[nodiscard]] uint64_t hash() const noexcept;
   /// "auto", or the fields that differ from the default: "strict,kernel=packed".

@@ -30,9 +30,10 @@ enum class DType : uint8_t {
 };
 inline constexpr int kDTypes = 10;
 
-[[nodiscard]] const char* dtype_name(DType dtype) noexcept;      ///< "float32"
-[[nodiscard]] const char* dtype_short_name(DType dtype) noexcept;  ///< "f32", as in traces and cases
-[[nodiscard]] int64_t dtype_size(DType dtype) noexcept;          ///< bytes; 0 for kNone
+[[nodiscard]] const char* dtype_name(DType dtype) noexcept;  ///< "float32"
+[[nodiscard]] const char* dtype_short_name(
+    DType dtype) noexcept;                               ///< "f32", as in traces and cases
+[[nodiscard]] int64_t dtype_size(DType dtype) noexcept;  ///< bytes; 0 for kNone
 [[nodiscard]] bool dtype_is_float(DType dtype) noexcept;
 /// Unit roundoff times two: distance from 1 to the next value. 0 for integers.
 [[nodiscard]] double dtype_eps(DType dtype) noexcept;
@@ -154,8 +155,8 @@ class Tensor {
                                     Device device = {});
   [[nodiscard]] static Tensor zeros(const Shape& shape, DType dtype = DType::kFloat32,
                                     Device device = {});
-  [[nodiscard]] static Tensor full(const Shape& shape, double value,
-                                   DType dtype = DType::kFloat32, Device device = {});
+  [[nodiscard]] static Tensor full(const Shape& shape, double value, DType dtype = DType::kFloat32,
+                                   Device device = {});
   /// Copies `values`, whose count must be the shape's numel.
   [[nodiscard]] static Tensor from(std::span<const float> values, const Shape& shape);
   [[nodiscard]] static Tensor from(std::span<const double> values, const Shape& shape);

@@ -36,19 +36,19 @@ enum class TraceType : uint8_t {
 struct TraceEvent {
   TraceType type = TraceType::kOpDispatch;
   ErrorCode status = ErrorCode::kSuccess;
-  uint64_t timestamp_ns = 0;   ///< monotonic, at the start of what it reports
-  uint64_t size_bytes = 0;     ///< op_dispatch: the reference's workload hint, not bytes
-  int64_t detail0 = 0;         ///< meaning by type, see docs/trace.md
+  uint64_t timestamp_ns = 0;  ///< monotonic, at the start of what it reports
+  uint64_t size_bytes = 0;    ///< op_dispatch: the reference's workload hint, not bytes
+  int64_t detail0 = 0;        ///< meaning by type, see docs/trace.md
   int64_t detail1 = 0;
-  const char* op = "";         ///< the name events are reported under: "matmul", "conv2d_nchw"
+  const char* op = "";  ///< the name events are reported under: "matmul", "conv2d_nchw"
   DeviceKind requested = DeviceKind::kCpu;
   DeviceKind selected = DeviceKind::kCpu;
   bool fallback = false;
   // Ours, beyond the reference's fields.
   uint64_t duration_ns = 0;
-  uint64_t bytes_copied = 0;   ///< by implicit conversions and copies of this call
-  uint64_t plan_id = 0;        ///< 0: no plan
-  uint32_t thread = 0;         ///< small number of the calling thread
+  uint64_t bytes_copied = 0;  ///< by implicit conversions and copies of this call
+  uint64_t plan_id = 0;       ///< 0: no plan
+  uint32_t thread = 0;        ///< small number of the calling thread
 };
 
 inline constexpr size_t kTraceCapacity = 4096;

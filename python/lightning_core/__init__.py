@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from lightning_core import api
 from lightning_core._core import *  # noqa: F403  every op, by the list the module exports
-from lightning_core._core import __all__ as _ops_exported
 from lightning_core._core import (
     Case,
     Policy,
@@ -59,6 +58,7 @@ from lightning_core._core import (
     trace_chrome_json,
     trace_lines,
 )
+from lightning_core._core import __all__ as _ops_exported
 from lightning_core.reference.attention import (
     AttentionIoPolicy,
     AttentionSession,
@@ -112,6 +112,7 @@ lightning_attention_into = api.attention_into
 lightning_conv_attention_torchstrong_nchw = api.conv_attention_torchstrong_nchw
 lightning_conv_attention_torchstrong_nchw_into = api.conv_attention_torchstrong_nchw_into
 lightning_conv_attention_torchstrong_nchw_ab_report = api.conv_attention_torchstrong_nchw_ab_report
+
 
 def ops() -> dict[str, str]:
     """Every op's name with its documentation."""

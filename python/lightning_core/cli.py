@@ -73,7 +73,9 @@ def demo(
     from lightning_core.models.minilm import SentenceEncoder
 
     console = Console()
-    path = Path(str(resources.files("lightning_core.data") / "sample.txt")) if text is None else text
+    path = (
+        Path(str(resources.files("lightning_core.data") / "sample.txt")) if text is None else text
+    )
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
@@ -106,7 +108,7 @@ def demo(
     answered = time.perf_counter() - start
     lc.runtime_trace_enable(False)
 
-    console.print(f'\n[bold]{query}[/bold]  (nearest of {len(lines)} lines of {path.name})')
+    console.print(f"\n[bold]{query}[/bold]  (nearest of {len(lines)} lines of {path.name})")
     for index, score in hits:
         console.print(f"  {score:6.3f}  line {index + 1}: {lines[index]}", highlight=False)
     console.print(

@@ -18,31 +18,51 @@ constexpr int64_t kPoolBytes = 64 << 10;
 
 DType dtype_of(int type) {
   switch (type) {
-    case NPY_FLOAT: return DType::kFloat32;
-    case NPY_DOUBLE: return DType::kFloat64;
-    case NPY_HALF: return DType::kFloat16;
-    case NPY_BYTE: return DType::kInt8;
-    case NPY_UBYTE: return DType::kUInt8;
-    case NPY_INT: return DType::kInt32;
-    case NPY_BOOL: return DType::kBool;
-    case NPY_LONG: return sizeof(long) == 8 ? DType::kInt64 : DType::kInt32;
-    case NPY_LONGLONG: return DType::kInt64;
-    default: return DType::kNone;
+    case NPY_FLOAT:
+      return DType::kFloat32;
+    case NPY_DOUBLE:
+      return DType::kFloat64;
+    case NPY_HALF:
+      return DType::kFloat16;
+    case NPY_BYTE:
+      return DType::kInt8;
+    case NPY_UBYTE:
+      return DType::kUInt8;
+    case NPY_INT:
+      return DType::kInt32;
+    case NPY_BOOL:
+      return DType::kBool;
+    case NPY_LONG:
+      return sizeof(long) == 8 ? DType::kInt64 : DType::kInt32;
+    case NPY_LONGLONG:
+      return DType::kInt64;
+    default:
+      return DType::kNone;
   }
 }
 
 int type_of(DType dtype) {
   switch (dtype) {
-    case DType::kFloat32: return NPY_FLOAT32;
-    case DType::kFloat64: return NPY_FLOAT64;
-    case DType::kFloat16: return NPY_FLOAT16;
-    case DType::kBFloat16: return NPY_UINT16;  // NumPy has no bfloat16: its bits
-    case DType::kInt8: return NPY_INT8;
-    case DType::kUInt8: return NPY_UINT8;
-    case DType::kInt32: return NPY_INT32;
-    case DType::kInt64: return NPY_INT64;
-    case DType::kBool: return NPY_BOOL;
-    case DType::kNone: break;
+    case DType::kFloat32:
+      return NPY_FLOAT32;
+    case DType::kFloat64:
+      return NPY_FLOAT64;
+    case DType::kFloat16:
+      return NPY_FLOAT16;
+    case DType::kBFloat16:
+      return NPY_UINT16;  // NumPy has no bfloat16: its bits
+    case DType::kInt8:
+      return NPY_INT8;
+    case DType::kUInt8:
+      return NPY_UINT8;
+    case DType::kInt32:
+      return NPY_INT32;
+    case DType::kInt64:
+      return NPY_INT64;
+    case DType::kBool:
+      return NPY_BOOL;
+    case DType::kNone:
+      break;
   }
   return NPY_FLOAT32;
 }
@@ -68,13 +88,14 @@ bool view_of(PyArrayObject* array, DType dtype, View* view) {
 }
 
 bool refuse_type(const char* op, const char* name, DTypeSet accepted, const char* found) {
-  PyErr_Format(PyExc_TypeError, "[%s] %s: expected %s, found %s; convert it with numpy's astype", op, name,
-               dtype_set_names(accepted).c_str(), found);
+  PyErr_Format(PyExc_TypeError, "[%s] %s: expected %s, found %s; convert it with numpy's astype",
+               op, name, dtype_set_names(accepted).c_str(), found);
   return false;
 }
 
 bool refuse_rank(const char* op, const char* name, int rank) {
-  PyErr_Format(PyExc_ValueError, "[%s] %s: expected at most %d dimensions, found %d", op, name, kMaxRank, rank);
+  PyErr_Format(PyExc_ValueError, "[%s] %s: expected at most %d dimensions, found %d", op, name,
+               kMaxRank, rank);
   return false;
 }
 
@@ -116,7 +137,8 @@ bool read_array(PyObject* object, const char* op, const char* name, DTypeSet acc
     array = reinterpret_cast<PyArrayObject*>(object);
     const DType dtype = dtype_of(PyArray_TYPE(array));
     if (PyArray_NDIM(array) > kMaxRank) return refuse_rank(op, name, PyArray_NDIM(array));
-    if (dtype != DType::kNone && view_of(array, dtype, view)) [[likely]] return true;
+    if (dtype != DType::kNone && view_of(array, dtype, view)) [[likely]]
+      return true;
     Py_INCREF(object);
   } else if (const Tensor* tensor = tensor_of(object)) {
     *view = tensor->view();
@@ -174,22 +196,25 @@ bool read_out(PyObject* object, const char* op, View* view, Held& held, bool* is
   }
   (void)held;
   if (!PyArray_Check(object)) {
-    PyErr_Format(PyExc_TypeError, "[%s] out: expected an ndarray or a Tensor to write into, found %s", op,
+    PyErr_Format(PyExc_TypeError,
+                 "[%s] out: expected an ndarray or a Tensor to write into, found %s", op,
                  Py_TYPE(object)->tp_name);
     return false;
   }
   auto* array = reinterpret_cast<PyArrayObject*>(object);
   if (!PyArray_ISWRITEABLE(array)) {
-    PyErr_Format(PyExc_ValueError, "[%s] out: expected a writeable array, found a read-only one; pass a copy", op);
+    PyErr_Format(PyExc_ValueError,
+                 "[%s] out: expected a writeable array, found a read-only one; pass a copy", op);
     return false;
   }
   if (PyArray_NDIM(array) > kMaxRank) return refuse_rank(op, "out", PyArray_NDIM(array));
   const DType dtype = dtype_of(PyArray_TYPE(array));
   if (dtype == DType::kNone || !view_of(array, dtype, view)) {
     PyObject* text = PyObject_Str(reinterpret_cast<PyObject*>(PyArray_DESCR(array)));
-    PyErr_Format(PyExc_ValueError,
-                 "[%s] out: expected an aligned array of the result's dtype in native byte order, found %s", op,
-                 text != nullptr ? PyUnicode_AsUTF8(text) : "?");
+    PyErr_Format(
+        PyExc_ValueError,
+        "[%s] out: expected an aligned array of the result's dtype in native byte order, found %s",
+        op, text != nullptr ? PyUnicode_AsUTF8(text) : "?");
     Py_XDECREF(text);
     return false;
   }
@@ -222,11 +247,12 @@ PyObject* window_array(const View& view, PyObject* owner) {
     dims[i] = static_cast<npy_intp>(view.shape[i]);
     strides[i] = static_cast<npy_intp>(view.strides[i] * dtype_size(view.dtype));
   }
-  PyObject* array =
-      PyArray_New(&PyArray_Type, view.rank(), dims, type_of(view.dtype), strides, view.data, 0, 0, nullptr);
+  PyObject* array = PyArray_New(&PyArray_Type, view.rank(), dims, type_of(view.dtype), strides,
+                                view.data, 0, 0, nullptr);
   if (array == nullptr) return nullptr;
   auto* made = reinterpret_cast<PyArrayObject*>(array);
-  const bool writeable = !PyArray_Check(owner) || PyArray_ISWRITEABLE(reinterpret_cast<PyArrayObject*>(owner));
+  const bool writeable =
+      !PyArray_Check(owner) || PyArray_ISWRITEABLE(reinterpret_cast<PyArrayObject*>(owner));
   if (writeable && !self_overlaps(view)) PyArray_ENABLEFLAGS(made, NPY_ARRAY_WRITEABLE);
   PyArray_UpdateFlags(made, NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_F_CONTIGUOUS | NPY_ARRAY_ALIGNED);
   Py_INCREF(owner);
@@ -258,10 +284,17 @@ void set_python_error() noexcept {
   } catch (const Error& e) {
     PyObject* type = PyExc_RuntimeError;
     switch (e.code()) {
-      case ErrorCode::kInvalidValue: type = PyExc_ValueError; break;
-      case ErrorCode::kInvalidType: type = PyExc_TypeError; break;
-      case ErrorCode::kOutOfMemory: type = PyExc_MemoryError; break;
-      default: break;
+      case ErrorCode::kInvalidValue:
+        type = PyExc_ValueError;
+        break;
+      case ErrorCode::kInvalidType:
+        type = PyExc_TypeError;
+        break;
+      case ErrorCode::kOutOfMemory:
+        type = PyExc_MemoryError;
+        break;
+      default:
+        break;
     }
     PyErr_SetString(type, e.what());
   } catch (const std::bad_alloc&) {

@@ -37,7 +37,8 @@ bool set_attr(const OpDef& op, const AttrSpec& spec, PyObject* value, AttrValue*
         !PyErr_ExceptionMatches(PyExc_OverflowError))
       return false;
     PyErr_Clear();
-    PyErr_Format(PyExc_TypeError, "[%s] %s: expected %s, found %R", op.name, spec.name, expected, value);
+    PyErr_Format(PyExc_TypeError, "[%s] %s: expected %s, found %R", op.name, spec.name, expected,
+                 value);
     return false;
   };
   const auto integer = [&](PyObject* o, int64_t* out) {
@@ -48,7 +49,8 @@ bool set_attr(const OpDef& op, const AttrSpec& spec, PyObject* value, AttrValue*
     *out = PyLong_AsLongLongAndOverflow(index, &overflow);
     Py_DECREF(index);
     if (overflow == 0) return true;
-    PyErr_Format(PyExc_ValueError, "[%s] %s: expected a 64-bit integer, found %R", op.name, spec.name, o);
+    PyErr_Format(PyExc_ValueError, "[%s] %s: expected a 64-bit integer, found %R", op.name,
+                 spec.name, o);
     return false;
   };
   switch (spec.kind) {
@@ -81,7 +83,8 @@ bool set_attr(const OpDef& op, const AttrSpec& spec, PyObject* value, AttrValue*
         if (!integer(value, &list[0])) return false;
         // One number for a height and a width.
         const std::string_view name = spec.name;
-        const bool pair = name == "stride" || name == "padding" || name == "dilation" || name == "kernel";
+        const bool pair =
+            name == "stride" || name == "padding" || name == "dilation" || name == "kernel";
         list[1] = list[0];
         *to = AttrValue::list({list, pair ? size_t{2} : size_t{1}});
         return true;
@@ -90,8 +93,8 @@ bool set_attr(const OpDef& op, const AttrSpec& spec, PyObject* value, AttrValue*
       if (sequence == nullptr) return wrong("an integer or a sequence of integers");
       const Py_ssize_t n = PySequence_Fast_GET_SIZE(sequence);
       if (n > kMaxRank) {
-        PyErr_Format(PyExc_ValueError, "[%s] %s: expected at most %d entries, found %zd", op.name, spec.name,
-                     kMaxRank, n);
+        PyErr_Format(PyExc_ValueError, "[%s] %s: expected at most %d entries, found %zd", op.name,
+                     spec.name, kMaxRank, n);
         Py_DECREF(sequence);
         return false;
       }
@@ -115,8 +118,9 @@ bool set_attr(const OpDef& op, const AttrSpec& spec, PyObject* value, AttrValue*
         }
         words += cat(i > 0 ? ", " : "", spec.words[i]);
       }
-      PyErr_Format(word != nullptr ? PyExc_ValueError : PyExc_TypeError, "[%s] %s: expected one of %s, found %R",
-                   op.name, spec.name, words.c_str(), value);
+      PyErr_Format(word != nullptr ? PyExc_ValueError : PyExc_TypeError,
+                   "[%s] %s: expected one of %s, found %R", op.name, spec.name, words.c_str(),
+                   value);
       return false;
     }
     case AttrKind::kDType: {
@@ -165,7 +169,8 @@ class Parser {
     if (op_.variadic) {
       // concat(a, b, axis=0) or concat([a, b], 0).
       PyObject* first = nargs > 0 ? args[0] : nullptr;
-      if (first != nullptr && (PyList_Check(first) || PyTuple_Check(first)) && nargs <= 1 + n_attrs) {
+      if (first != nullptr && (PyList_Check(first) || PyTuple_Check(first)) &&
+          nargs <= 1 + n_attrs) {
         for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(first); ++i)
           if (!add_input(PySequence_Fast_GET_ITEM(first, i))) return false;
         for (Py_ssize_t i = 1; i < nargs; ++i)
@@ -176,8 +181,8 @@ class Parser {
       }
     } else {
       if (nargs > n_in + n_attrs) {
-        PyErr_Format(PyExc_TypeError, "%s() takes at most %d positional arguments (%zd given)", op_.name,
-                     n_in + n_attrs, nargs);
+        PyErr_Format(PyExc_TypeError, "%s() takes at most %d positional arguments (%zd given)",
+                     op_.name, n_in + n_attrs, nargs);
         return false;
       }
       for (Py_ssize_t i = 0; i < nargs; ++i)
@@ -206,14 +211,15 @@ class Parser {
     return finish_numbers();
   }
 
-  PyObject* out = nullptr;   // borrowed; the caller's output
-  PyObject* first = nullptr; // borrowed; the first input, or the array made of it
+  PyObject* out = nullptr;    // borrowed; the caller's output
+  PyObject* first = nullptr;  // borrowed; the first input, or the array made of it
   bool tensors = false;
 
  private:
   bool add_input(PyObject* value) {
     if (call_.n_in >= kMaxInputs) {
-      PyErr_Format(PyExc_ValueError, "[%s] %s: expected at most %d arrays, found more; call it in groups", op_.name,
+      PyErr_Format(PyExc_ValueError,
+                   "[%s] %s: expected at most %d arrays, found more; call it in groups", op_.name,
                    op_.inputs[0].name, kMaxInputs);
       return false;
     }
@@ -226,7 +232,9 @@ class Parser {
     if (value == Py_None && spec.optional) return true;
     const int held = held_.count();
     Number number;
-    if (!read_array(value, op_.name, spec.name, spec.dtypes, &call_.in[i], &number, held_, &tensors)) return false;
+    if (!read_array(value, op_.name, spec.name, spec.dtypes, &call_.in[i], &number, held_,
+                    &tensors))
+      return false;
     if (i == 0) first = held_.count() > held ? held_.last() : value;
     if (number.is) {
       numbers_[n_numbers_] = number.value;
@@ -252,7 +260,8 @@ class Parser {
       case kDevice:
         if (value == Py_None) return true;
         if (!PyUnicode_Check(value)) {
-          PyErr_Format(PyExc_TypeError, "[%s] device: expected a string, found %R", op_.name, value);
+          PyErr_Format(PyExc_TypeError, "[%s] device: expected a string, found %R", op_.name,
+                       value);
           return false;
         }
         call_.device = parse_device(PyUnicode_AsUTF8(value));
@@ -266,7 +275,8 @@ class Parser {
       case kTraceAs:
         if (value != Py_None) call_.trace_as = intern_name(PyUnicode_AsUTF8(value));
         return true;
-      default: return false;
+      default:
+        return false;
     }
   }
 
@@ -317,7 +327,8 @@ class Parser {
 };
 
 void run_released(const Plan& plan, const OpCall& call) {
-  const double ns = plan.cost.flops / 50.0 + (plan.cost.bytes_read + plan.cost.bytes_written) / 10.0;
+  const double ns =
+      plan.cost.flops / 50.0 + (plan.cost.bytes_read + plan.cost.bytes_written) / 10.0;
   if (ns < kReleaseGilNs) {
     run(plan, call);
     return;
@@ -333,7 +344,8 @@ void run_released(const Plan& plan, const OpCall& call) {
   PyEval_RestoreThread(state);
 }
 
-PyObject* call_function(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+PyObject* call_function(PyObject* self, PyObject* const* args, Py_ssize_t nargs,
+                        PyObject* kwnames) {
   const auto& info = *static_cast<const OpInfo*>(PyCapsule_GetPointer(self, nullptr));
   try {
     OpCall call(*info.op);
@@ -352,7 +364,8 @@ PyObject* call_function(PyObject* self, PyObject* const* args, Py_ssize_t nargs,
       if (PyObject_TypeCheck(parser.first, array_type()))
         return window_array(call.out[0], parser.first);
     }
-    // NumPy has no bfloat16: such a result travels in a Tensor. A number becomes an array by a copy.
+    // NumPy has no bfloat16: such a result travels in a Tensor. A number becomes an array by a
+    // copy.
     const bool tensor = parser.tensors || call.out[0].dtype == DType::kBFloat16;
     if (tensor || p.is_view()) {
       call.out[0] = View{};
@@ -377,16 +390,21 @@ PyObject* call_function(PyObject* self, PyObject* const* args, Py_ssize_t nargs,
 std::string default_text(const AttrSpec& spec) {
   const AttrValue& v = spec.default_value;
   switch (spec.kind) {
-    case AttrKind::kBool: return v.flag() ? "True" : "False";
-    case AttrKind::kInt: return std::to_string(v.i[0]);
+    case AttrKind::kBool:
+      return v.flag() ? "True" : "False";
+    case AttrKind::kInt:
+      return std::to_string(v.i[0]);
     case AttrKind::kFloat: {
       std::ostringstream out;
       out << v.f;
       return out.str();
     }
-    case AttrKind::kEnum: return cat("'", spec.words[static_cast<size_t>(v.i[0])], "'");
-    case AttrKind::kDType: return cat("'", dtype_name(static_cast<DType>(v.i[0])), "'");
-    case AttrKind::kInts: break;
+    case AttrKind::kEnum:
+      return cat("'", spec.words[static_cast<size_t>(v.i[0])], "'");
+    case AttrKind::kDType:
+      return cat("'", dtype_name(static_cast<DType>(v.i[0])), "'");
+    case AttrKind::kInts:
+      break;
   }
   if (!v.given()) return "None";
   std::string text = "(";
@@ -402,16 +420,19 @@ std::string doc_of(const OpDef& op) {
     text += cat(comma ? ", " : "", part);
     comma = true;
   };
-  if (op.variadic) add(cat("*", op.inputs[0].name));
+  if (op.variadic)
+    add(cat("*", op.inputs[0].name));
   else
     for (const ArgSpec& arg : op.inputs) add(cat(arg.name, arg.optional ? "=None" : ""));
-  for (const AttrSpec& attr : op.attrs) add(attr.required ? attr.name : cat(attr.name, "=", default_text(attr)));
+  for (const AttrSpec& attr : op.attrs)
+    add(attr.required ? attr.name : cat(attr.name, "=", default_text(attr)));
   if (!op.variadic) add("*");
-  for (const char* extra : kExtraNames) add(cat(extra, std::strcmp(extra, "as_float32") == 0 ? "=False" : "=None"));
+  for (const char* extra : kExtraNames)
+    add(cat(extra, std::strcmp(extra, "as_float32") == 0 ? "=False" : "=None"));
   text += cat(")\n--\n\n", op.doc, "\n\nArgs:\n");
   for (const ArgSpec& arg : op.inputs)
-    text += cat("    ", arg.name, ": ", arg.doc, "; ", dtype_set_names(arg.dtypes), arg.optional ? "; optional" : "",
-                ".\n");
+    text += cat("    ", arg.name, ": ", arg.doc, "; ", dtype_set_names(arg.dtypes),
+                arg.optional ? "; optional" : "", ".\n");
   for (const AttrSpec& attr : op.attrs) text += cat("    ", attr.name, ": ", attr.doc, ".\n");
   text +=
       "    out: array to write into, of the result's dtype and shape; strided is fine.\n"
@@ -419,7 +440,8 @@ std::string doc_of(const OpDef& op) {
       "    policy: a Policy; None: the one in force.\n"
       "    as_float32: convert the operands to float32 first.\n"
       "    trace_as: name that the trace reports.\n\n"
-      "Raises:\n    ValueError: shapes, attributes or out do not fit.\n    TypeError: a dtype is not accepted.\n";
+      "Raises:\n    ValueError: shapes, attributes or out do not fit.\n    TypeError: a dtype is "
+      "not accepted.\n";
   return text;
 }
 
@@ -430,13 +452,16 @@ void add_op_functions(PyObject* module) {
   for (const OpDef* op : all_ops()) {
     OpInfo& info = infos->emplace_back();
     info.op = op;
-    const auto name = [&](const char* text) { info.names.push_back(PyUnicode_InternFromString(text)); };
+    const auto name = [&](const char* text) {
+      info.names.push_back(PyUnicode_InternFromString(text));
+    };
     if (!op->variadic)
       for (const ArgSpec& arg : op->inputs) name(arg.name);
     for (const AttrSpec& attr : op->attrs) name(attr.name);
     for (const char* extra : kExtraNames) name(extra);
     info.doc = doc_of(*op);
-    info.method = {op->name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(call_function)),
+    info.method = {op->name,
+                   reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(call_function)),
                    METH_FASTCALL | METH_KEYWORDS, info.doc.c_str()};
     PyObject* self = PyCapsule_New(&info, nullptr, nullptr);
     PyObject* module_name = PyUnicode_FromString("lightning_core");

@@ -89,8 +89,9 @@ nb::dict row_dict(const TimelineRow& row) {
   return d;
 }
 
-nb::dict timeline(const std::string& event_sort_by, bool event_descending, const std::string& group_by,
-                  const std::string& group_sort_by, bool group_descending, size_t hotspot_top_k) {
+nb::dict timeline(const std::string& event_sort_by, bool event_descending,
+                  const std::string& group_by, const std::string& group_sort_by,
+                  bool group_descending, size_t hotspot_top_k) {
   const Timeline t = trace_timeline(
       {event_sort_by, event_descending, group_by, group_sort_by, group_descending, hotspot_top_k});
   nb::list events, groups, hotspots;
@@ -132,87 +133,113 @@ void bind_runtime(nb::module_& m) {
   m.def("backend_name", &backend_name, "'metal', 'cuda' or 'cpu': the best device that exists.");
   m.def("metal_available", &metal_available, "True where a Metal device answers.");
   m.def("cuda_available", &cuda_available, "True where a CUDA device answers.");
-  m.def("memory_model_name", [] { return memory_model_name(memory_model()); },
-        "'host-managed-compat' or 'native-device'.");
-  m.def("runtime_sync_policy_set",
-        [](const std::string& mode, bool trace) { set_default_sync_policy({parse_sync_mode(mode), trace}); },
-        nb::arg("mode") = "auto", nb::arg("trace_sync_boundary") = false,
-        "Sets the process's sync policy. ValueError for a mode other than auto, always, never.");
-  m.def("runtime_sync_policy_get",
-        [] {
-          const SyncPolicy p = default_sync_policy();
-          nb::dict d;
-          d["mode"] = sync_mode_name(p.mode);
-          d["trace_sync_boundary"] = p.trace_sync_boundary;
-          return d;
-        },
-        "The process's sync policy: mode, trace_sync_boundary.");
-  m.def("runtime_sync_apply",
-        [](const std::string& mode, bool trace) { apply_sync_policy({parse_sync_mode(mode), trace}); },
-        nb::arg("mode") = "auto", nb::arg("trace_sync_boundary") = false, "Applies a sync policy now.");
-  m.def("runtime_sync_apply_default", &apply_default_sync_policy, "Applies the process's sync policy now.");
-  m.def("runtime_backend_capabilities",
-        [](const std::string& device) { return capabilities(backend_capabilities(parse_device(device).kind)); },
-        nb::arg("device"), "What a device's backend offers, as a dict of flags.");
-  m.def("runtime_active_backend_capabilities", [] { return capabilities(active_backend_capabilities()); },
-        "Capabilities of the preferred device.");
-  m.def("runtime_backend_interfaces",
-        [](const std::string& device) { return interfaces(backend_interfaces(parse_device(device).kind)); },
-        nb::arg("device"), "Compute, memory, sync and profiler interfaces of a device's backend.");
-  m.def("runtime_active_backend_interfaces", [] { return interfaces(active_backend_interfaces()); },
-        "Interfaces of the preferred device.");
-  m.def("runtime_trace_enable", &set_trace_enabled, nb::arg("enabled"), "Turns the trace on or off.");
+  m.def(
+      "memory_model_name", [] { return memory_model_name(memory_model()); },
+      "'host-managed-compat' or 'native-device'.");
+  m.def(
+      "runtime_sync_policy_set",
+      [](const std::string& mode, bool trace) {
+        set_default_sync_policy({parse_sync_mode(mode), trace});
+      },
+      nb::arg("mode") = "auto", nb::arg("trace_sync_boundary") = false,
+      "Sets the process's sync policy. ValueError for a mode other than auto, always, never.");
+  m.def(
+      "runtime_sync_policy_get",
+      [] {
+        const SyncPolicy p = default_sync_policy();
+        nb::dict d;
+        d["mode"] = sync_mode_name(p.mode);
+        d["trace_sync_boundary"] = p.trace_sync_boundary;
+        return d;
+      },
+      "The process's sync policy: mode, trace_sync_boundary.");
+  m.def(
+      "runtime_sync_apply",
+      [](const std::string& mode, bool trace) {
+        apply_sync_policy({parse_sync_mode(mode), trace});
+      },
+      nb::arg("mode") = "auto", nb::arg("trace_sync_boundary") = false,
+      "Applies a sync policy now.");
+  m.def("runtime_sync_apply_default", &apply_default_sync_policy,
+        "Applies the process's sync policy now.");
+  m.def(
+      "runtime_backend_capabilities",
+      [](const std::string& device) {
+        return capabilities(backend_capabilities(parse_device(device).kind));
+      },
+      nb::arg("device"), "What a device's backend offers, as a dict of flags.");
+  m.def(
+      "runtime_active_backend_capabilities",
+      [] { return capabilities(active_backend_capabilities()); },
+      "Capabilities of the preferred device.");
+  m.def(
+      "runtime_backend_interfaces",
+      [](const std::string& device) {
+        return interfaces(backend_interfaces(parse_device(device).kind));
+      },
+      nb::arg("device"), "Compute, memory, sync and profiler interfaces of a device's backend.");
+  m.def(
+      "runtime_active_backend_interfaces", [] { return interfaces(active_backend_interfaces()); },
+      "Interfaces of the preferred device.");
+  m.def("runtime_trace_enable", &set_trace_enabled, nb::arg("enabled"),
+        "Turns the trace on or off.");
   m.def("runtime_trace_enabled", &trace_enabled, "True while the trace is on.");
   m.def("runtime_trace_clear", &clear_trace, "Empties the trace.");
   m.def("runtime_trace_capacity", [] { return kTraceCapacity; }, "Events the ring holds.");
-  m.def("runtime_trace_events",
-        [] {
-          nb::list events;
-          for (const TraceEvent& e : trace_events()) events.append(event_dict(e));
-          return events;
-        },
-        "Events, oldest first, as dicts.");
+  m.def(
+      "runtime_trace_events",
+      [] {
+        nb::list events;
+        for (const TraceEvent& e : trace_events()) events.append(event_dict(e));
+        return events;
+      },
+      "Events, oldest first, as dicts.");
   m.def("runtime_trace_timeline", &timeline, nb::arg("event_sort_by") = "timestamp_ns",
         nb::arg("event_descending") = false, nb::arg("group_by") = "type",
         nb::arg("group_sort_by") = "total_delta_next_ns", nb::arg("group_descending") = true,
         nb::arg("hotspot_top_k") = 8,
         "Rows, groups and hotspots of the trace. ValueError for an unknown sort or group word.");
-  m.def("trace_chrome_json", &trace_chrome_json, "The trace in Chrome's format, for chrome://tracing or Perfetto.");
-  m.def("trace_lines",
-        [] {
-          nb::list lines;
-          for (const TraceEvent& e : trace_events()) lines.append(trace_line(e));
-          return lines;
-        },
-        "The trace as text, a line an event.");
-  m.def("device_info",
-        [](const std::string& device) {
-          const DeviceInfo& i = device_info(parse_device(device));
-          nb::dict d;
-          d["name"] = i.name;
-          d["isa"] = i.isa;
-          d["threads"] = i.threads;
-          d["l1_bytes"] = i.l1_bytes;
-          d["l2_bytes"] = i.l2_bytes;
-          d["l3_bytes"] = i.l3_bytes;
-          d["memory_bytes"] = i.memory_bytes;
-          d["unified_memory"] = i.unified_memory;
-          return d;
-        },
-        nb::arg("device") = "cpu", "What a device is. RuntimeError where it is not available.");
-  m.def("measure_peak",
-        [](double seconds) {
-          nb::dict d;
-          Peak p;
-          {
-            const nb::gil_scoped_release release;
-            p = measure_peak(seconds);
-          }
-          d["flops"] = p.flops;
-          d["bandwidth"] = p.bandwidth;
-          return d;
-        },
-        nb::arg("seconds") = 0.2, "Measured float32 FMA rate (FLOP/s) and copy rate (bytes/s) of all threads.");
+  m.def("trace_chrome_json", &trace_chrome_json,
+        "The trace in Chrome's format, for chrome://tracing or Perfetto.");
+  m.def(
+      "trace_lines",
+      [] {
+        nb::list lines;
+        for (const TraceEvent& e : trace_events()) lines.append(trace_line(e));
+        return lines;
+      },
+      "The trace as text, a line an event.");
+  m.def(
+      "device_info",
+      [](const std::string& device) {
+        const DeviceInfo& i = device_info(parse_device(device));
+        nb::dict d;
+        d["name"] = i.name;
+        d["isa"] = i.isa;
+        d["threads"] = i.threads;
+        d["l1_bytes"] = i.l1_bytes;
+        d["l2_bytes"] = i.l2_bytes;
+        d["l3_bytes"] = i.l3_bytes;
+        d["memory_bytes"] = i.memory_bytes;
+        d["unified_memory"] = i.unified_memory;
+        return d;
+      },
+      nb::arg("device") = "cpu", "What a device is. RuntimeError where it is not available.");
+  m.def(
+      "measure_peak",
+      [](double seconds) {
+        nb::dict d;
+        Peak p;
+        {
+          const nb::gil_scoped_release release;
+          p = measure_peak(seconds);
+        }
+        d["flops"] = p.flops;
+        d["bandwidth"] = p.bandwidth;
+        return d;
+      },
+      nb::arg("seconds") = 0.2,
+      "Measured float32 FMA rate (FLOP/s) and copy rate (bytes/s) of all threads.");
 }
 
 }  // namespace lc::python

@@ -36,7 +36,8 @@ Dims dims(const Ints& v) { return Dims(std::span<const int64_t>(v)); }
 
 [[noreturn]] void invalid(std::string_view arg, std::string_view expected, std::string_view found) {
   // The reference's tensors answer every broken contract with RuntimeError("invalid value").
-  throw std::runtime_error(cat("invalid value: [tensor] ", arg, ": expected ", expected, ", found ", found));
+  throw std::runtime_error(
+      cat("invalid value: [tensor] ", arg, ": expected ", expected, ", found ", found));
 }
 
 nb::object numpy_of(const Tensor& t) {
@@ -45,7 +46,9 @@ nb::object numpy_of(const Tensor& t) {
   return nb::steal(array);
 }
 
-nb::object flat_numpy(const Tensor& t) { return numpy_of(t.contiguous().reshape(Shape{t.numel()})); }
+nb::object flat_numpy(const Tensor& t) {
+  return numpy_of(t.contiguous().reshape(Shape{t.numel()}));
+}
 
 nb::list list_of(const Tensor& t) {
   nb::list values;
@@ -61,18 +64,21 @@ void check_contract(const Shape& shape, const Strides& strides, int64_t offset, 
     if (shape[i] <= 0) invalid("shape", "extents above 0", shape.str());
     if (strides[i] <= 0) invalid("strides", "strides above 0", strides.str());
     int64_t span = 0;
-    if (__builtin_mul_overflow(shape[i] - 1, strides[i], &span) || __builtin_add_overflow(last, span, &last))
+    if (__builtin_mul_overflow(shape[i] - 1, strides[i], &span) ||
+        __builtin_add_overflow(last, span, &last))
       invalid("shape", "a window within 2^63 elements", shape.str());
   }
   if (offset < 0 || last >= storage)
-    invalid("view", cat("a window within ", storage, " elements"), cat("one that reaches element ", last));
+    invalid("view", cat("a window within ", storage, " elements"),
+            cat("one that reaches element ", last));
 }
 
 PyTensorView window_of(const PyTensor& self, const View& v, bool strided) {
   PyTensorView w;
   w.shape = v.shape;
   w.strides = v.strides;
-  w.offset = (static_cast<const char*>(v.data) - static_cast<const char*>(self.t.view().data)) / dtype_size(v.dtype);
+  w.offset = (static_cast<const char*>(v.data) - static_cast<const char*>(self.t.view().data)) /
+             dtype_size(v.dtype);
   w.dtype = v.dtype;
   w.device = v.device;
   w.strided = strided;
@@ -82,9 +88,11 @@ PyTensorView window_of(const PyTensor& self, const View& v, bool strided) {
 /// The window's values, row-major.
 Tensor values_of(const PyTensor& self, const PyTensorView& w) {
   if (w.device != self.t.device() || w.dtype != self.t.dtype())
-    invalid("view", "a view of this tensor's device and dtype", cat(device_name(w.device), " ", dtype_name(w.dtype)));
+    invalid("view", "a view of this tensor's device and dtype",
+            cat(device_name(w.device), " ", dtype_name(w.dtype)));
   check_contract(w.shape, w.strides, w.offset, self.t.numel());
-  View v(static_cast<char*>(self.t.view().data) + w.offset * dtype_size(w.dtype), w.dtype, w.shape, w.strides, w.device);
+  View v(static_cast<char*>(self.t.view().data) + w.offset * dtype_size(w.dtype), w.dtype, w.shape,
+         w.strides, w.device);
   return Tensor(self.t.storage(), v).copy();
 }
 
@@ -94,7 +102,8 @@ void fill(const Tensor& t, nb::handle values) {
   View view;
   Number number;
   bool is_tensor = false;
-  if (!read_array(values.ptr(), "tensor", "values", kAllTypes, &view, &number, held, &is_tensor)) throw nb::python_error();
+  if (!read_array(values.ptr(), "tensor", "values", kAllTypes, &view, &number, held, &is_tensor))
+    throw nb::python_error();
   if (number.is || view.numel() != t.numel())
     invalid("values", cat(t.numel(), " values"), number.is ? "a number" : cat(view.numel()));
   OpCall call(get_op("cast"));
@@ -115,13 +124,15 @@ Tensor make(const Ints& shape, const std::string& device, DType dtype) {
 }
 
 PyTensor slice_of(const PyTensor& self, int64_t axis, int64_t start, int64_t end) {
-  if (axis < 0 || axis >= self.t.rank() || start < 0 || start >= end || end > self.t.shape()[static_cast<int>(axis)])
-    invalid("slice", "0 <= start < end <= extent of an axis", cat("axis ", axis, ", ", start, " to ", end));
+  if (axis < 0 || axis >= self.t.rank() || start < 0 || start >= end ||
+      end > self.t.shape()[static_cast<int>(axis)])
+    invalid("slice", "0 <= start < end <= extent of an axis",
+            cat("axis ", axis, ", ", start, " to ", end));
   return {self.t.slice(axis, start, end)};
 }
 
-nb::dict contract_of(const Shape& shape, const Strides& strides, DType dtype, Device device, bool contiguous,
-                     bool strided) {
+nb::dict contract_of(const Shape& shape, const Strides& strides, DType dtype, Device device,
+                     bool contiguous, bool strided) {
   nb::dict d;
   d["shape"] = ints(shape);
   d["strides"] = ints(strides);
@@ -140,7 +151,8 @@ PyTensor binary(const char* op, const PyTensor& a, nb::handle other) {
   call.in[0] = a.t.view();
   Number number;
   bool is_tensor = false;
-  if (!read_array(other.ptr(), op, "b", kFloatTypes, &call.in[1], &number, held, &is_tensor)) throw nb::python_error();
+  if (!read_array(other.ptr(), op, "b", kFloatTypes, &call.in[1], &number, held, &is_tensor))
+    throw nb::python_error();
   Tensor scalar;
   if (number.is) {
     scalar = Tensor::full(Shape{}, number.value, a.t.dtype());
@@ -152,131 +164,180 @@ PyTensor binary(const char* op, const PyTensor& a, nb::handle other) {
 template <typename P>
 void bind_tensor(nb::module_& m, const char* name, DType dtype) {
   auto add_common = [&](auto& c) {
-    c.def("__init__",
-          [dtype](P* self, const Ints& shape, const std::string& device) {
-            new (self) P{{make(shape, device, dtype)}};
-          },
-          nb::arg("shape"), nb::arg("device") = "cpu",
-          "Zeros of a shape. RuntimeError where the device is not available.");
-    c.def_static("zeros",
-                 [dtype](const Ints& shape, const std::string& device) { return P{{make(shape, device, dtype)}}; },
-                 nb::arg("shape"), nb::arg("device") = "cpu", "Zeros of a shape.");
-    c.def_static("from_numpy_array",
-                 [dtype](nb::handle values, const Ints& shape, const std::string& device) {
-                   P p{{make(shape, device, dtype)}};
-                   fill(p.t, values);
-                   return p;
-                 },
-                 nb::arg("values"), nb::arg("shape"), nb::arg("device") = "cpu",
-                 "A copy of as many values as the shape has elements.");
+    c.def(
+        "__init__",
+        [dtype](P* self, const Ints& shape, const std::string& device) {
+          new (self) P{{make(shape, device, dtype)}};
+        },
+        nb::arg("shape"), nb::arg("device") = "cpu",
+        "Zeros of a shape. RuntimeError where the device is not available.");
+    c.def_static(
+        "zeros",
+        [dtype](const Ints& shape, const std::string& device) {
+          return P{{make(shape, device, dtype)}};
+        },
+        nb::arg("shape"), nb::arg("device") = "cpu", "Zeros of a shape.");
+    c.def_static(
+        "from_numpy_array",
+        [dtype](nb::handle values, const Ints& shape, const std::string& device) {
+          P p{{make(shape, device, dtype)}};
+          fill(p.t, values);
+          return p;
+        },
+        nb::arg("values"), nb::arg("shape"), nb::arg("device") = "cpu",
+        "A copy of as many values as the shape has elements.");
   };
   if constexpr (std::is_same_v<P, PyTensor>) {
     auto c = nb::class_<PyTensor>(m, name, "Typed strided array with memory of its own.");
     add_common(c);
     c.def("shape", [](const PyTensor& s) { return ints(s.t.shape()); }, "Extents, a list.");
-    c.def("strides", [](const PyTensor& s) { return ints(s.t.strides()); }, "Strides in elements, a list.");
+    c.def(
+        "strides", [](const PyTensor& s) { return ints(s.t.strides()); },
+        "Strides in elements, a list.");
     c.def("rank", [](const PyTensor& s) { return s.t.rank(); }, "Number of dimensions.");
     c.def("numel", [](const PyTensor& s) { return s.t.numel(); }, "Number of elements.");
-    c.def("storage_numel", [](const PyTensor& s) { return s.t.numel(); }, "Elements of the memory behind it.");
-    c.def("is_contiguous", [](const PyTensor& s) { return s.t.is_contiguous(); }, "Row-major without gaps.");
-    c.def("layout", [](const PyTensor& s) { return s.t.is_contiguous() ? "contiguous" : "strided"; }, "'contiguous' or 'strided'.");
+    c.def(
+        "storage_numel", [](const PyTensor& s) { return s.t.numel(); },
+        "Elements of the memory behind it.");
+    c.def(
+        "is_contiguous", [](const PyTensor& s) { return s.t.is_contiguous(); },
+        "Row-major without gaps.");
+    c.def(
+        "layout", [](const PyTensor& s) { return s.t.is_contiguous() ? "contiguous" : "strided"; },
+        "'contiguous' or 'strided'.");
     c.def("dtype", [](const PyTensor& s) { return dtype_name(s.t.dtype()); }, "Name of the dtype.");
-    c.def("device", [](const PyTensor& s) { return device_name(s.t.device()); }, "Name of the device.");
-    c.def("validate_contract", [](const PyTensor& s) { check_contract(s.t.shape(), s.t.strides(), 0, s.t.numel()); },
-          "RuntimeError if shape or strides are not positive.");
-    c.def("validate_view_contract",
-          [](const PyTensor& s, const PyTensorView& w) {
-            if (w.device != s.t.device()) invalid("view", device_name(s.t.device()), device_name(w.device));
-            check_contract(w.shape, w.strides, w.offset, s.t.numel());
-          },
-          nb::arg("view"), "RuntimeError if the view does not fit this tensor.");
-    c.def("contract",
-          [](const PyTensor& s) {
-            nb::dict d = contract_of(s.t.shape(), s.t.strides(), s.t.dtype(), s.t.device(), s.t.is_contiguous(),
-                                     !s.t.is_contiguous());
-            d["storage_numel"] = s.t.numel();
-            return d;
-          },
-          "Metadata as a dict.");
-    c.def("reshape",
-          [](PyTensor& s, const Ints& shape) {
-            const Shape target = dims(shape);
-            if (checked_numel("tensor", "shape", target, s.t.dtype()) != s.t.numel())
-              invalid("shape", cat(s.t.numel(), " elements"), target.str());
-            s.t = s.t.reshape(target);
-          },
-          nb::arg("shape"), "Changes the shape in place.");
-    c.def("view",
-          [](const PyTensor& s, const Ints& shape) {
-            const Shape target = dims(shape);
-            if (checked_numel("tensor", "shape", target, s.t.dtype()) != s.t.numel())
-              invalid("shape", cat(s.t.numel(), " elements"), target.str());
-            return window_of(s, s.t.reshape(target).view(), false);
-          },
-          nb::arg("shape"), "Metadata of this tensor under another shape.");
-    c.def("slice",
-          [](const PyTensor& s, int64_t axis, int64_t start, int64_t end) {
-            return window_of(s, slice_of(s, axis, start, end).t.view(), true);
-          },
-          nb::arg("axis"), nb::arg("start"), nb::arg("end"), "Metadata of a slice.");
-    c.def("to_host_view", [](const PyTensor& s, const PyTensorView& w) { return list_of(values_of(s, w)); },
-          nb::arg("view"), "Values of a view, a flat list.");
-    c.def("to_host_view_numpy", [](const PyTensor& s, const PyTensorView& w) { return flat_numpy(values_of(s, w)); },
-          nb::arg("view"), "Values of a view, a flat array.");
-    c.def("slice_copy",
-          [](const PyTensor& s, int64_t axis, int64_t start, int64_t end) {
-            return list_of(slice_of(s, axis, start, end).t);
-          },
-          nb::arg("axis"), nb::arg("start"), nb::arg("end"), "Values of a slice, a flat list.");
-    c.def("slice_copy_numpy",
-          [](const PyTensor& s, int64_t axis, int64_t start, int64_t end) {
-            return flat_numpy(slice_of(s, axis, start, end).t.copy());
-          },
-          nb::arg("axis"), nb::arg("start"), nb::arg("end"), "Values of a slice, a flat array.");
-    c.def("read_strided",
-          [](const PyTensor& s, const Ints& shape, const Ints& strides, int64_t offset) {
-            if (shape.size() != strides.size()) invalid("source_strides", cat(shape.size(), " strides"), cat(strides.size()));
-            PyTensorView w{dims(shape), dims(strides), offset, s.t.dtype(), s.t.device(), true};
-            return list_of(values_of(s, w));
-          },
-          nb::arg("out_shape"), nb::arg("source_strides"), nb::arg("offset_elements") = 0,
-          "Values at given strides, a flat list.");
-    c.def("from_list", [](PyTensor& s, nb::handle v) { fill(s.t, v); }, nb::arg("values"), "Copies values in.");
-    c.def("from_numpy", [](PyTensor& s, nb::handle v) { fill(s.t, v); }, nb::arg("values"), "Copies values in.");
+    c.def(
+        "device", [](const PyTensor& s) { return device_name(s.t.device()); },
+        "Name of the device.");
+    c.def(
+        "validate_contract",
+        [](const PyTensor& s) { check_contract(s.t.shape(), s.t.strides(), 0, s.t.numel()); },
+        "RuntimeError if shape or strides are not positive.");
+    c.def(
+        "validate_view_contract",
+        [](const PyTensor& s, const PyTensorView& w) {
+          if (w.device != s.t.device())
+            invalid("view", device_name(s.t.device()), device_name(w.device));
+          check_contract(w.shape, w.strides, w.offset, s.t.numel());
+        },
+        nb::arg("view"), "RuntimeError if the view does not fit this tensor.");
+    c.def(
+        "contract",
+        [](const PyTensor& s) {
+          nb::dict d = contract_of(s.t.shape(), s.t.strides(), s.t.dtype(), s.t.device(),
+                                   s.t.is_contiguous(), !s.t.is_contiguous());
+          d["storage_numel"] = s.t.numel();
+          return d;
+        },
+        "Metadata as a dict.");
+    c.def(
+        "reshape",
+        [](PyTensor& s, const Ints& shape) {
+          const Shape target = dims(shape);
+          if (checked_numel("tensor", "shape", target, s.t.dtype()) != s.t.numel())
+            invalid("shape", cat(s.t.numel(), " elements"), target.str());
+          s.t = s.t.reshape(target);
+        },
+        nb::arg("shape"), "Changes the shape in place.");
+    c.def(
+        "view",
+        [](const PyTensor& s, const Ints& shape) {
+          const Shape target = dims(shape);
+          if (checked_numel("tensor", "shape", target, s.t.dtype()) != s.t.numel())
+            invalid("shape", cat(s.t.numel(), " elements"), target.str());
+          return window_of(s, s.t.reshape(target).view(), false);
+        },
+        nb::arg("shape"), "Metadata of this tensor under another shape.");
+    c.def(
+        "slice",
+        [](const PyTensor& s, int64_t axis, int64_t start, int64_t end) {
+          return window_of(s, slice_of(s, axis, start, end).t.view(), true);
+        },
+        nb::arg("axis"), nb::arg("start"), nb::arg("end"), "Metadata of a slice.");
+    c.def(
+        "to_host_view",
+        [](const PyTensor& s, const PyTensorView& w) { return list_of(values_of(s, w)); },
+        nb::arg("view"), "Values of a view, a flat list.");
+    c.def(
+        "to_host_view_numpy",
+        [](const PyTensor& s, const PyTensorView& w) { return flat_numpy(values_of(s, w)); },
+        nb::arg("view"), "Values of a view, a flat array.");
+    c.def(
+        "slice_copy",
+        [](const PyTensor& s, int64_t axis, int64_t start, int64_t end) {
+          return list_of(slice_of(s, axis, start, end).t);
+        },
+        nb::arg("axis"), nb::arg("start"), nb::arg("end"), "Values of a slice, a flat list.");
+    c.def(
+        "slice_copy_numpy",
+        [](const PyTensor& s, int64_t axis, int64_t start, int64_t end) {
+          return flat_numpy(slice_of(s, axis, start, end).t.copy());
+        },
+        nb::arg("axis"), nb::arg("start"), nb::arg("end"), "Values of a slice, a flat array.");
+    c.def(
+        "read_strided",
+        [](const PyTensor& s, const Ints& shape, const Ints& strides, int64_t offset) {
+          if (shape.size() != strides.size())
+            invalid("source_strides", cat(shape.size(), " strides"), cat(strides.size()));
+          PyTensorView w{dims(shape), dims(strides), offset, s.t.dtype(), s.t.device(), true};
+          return list_of(values_of(s, w));
+        },
+        nb::arg("out_shape"), nb::arg("source_strides"), nb::arg("offset_elements") = 0,
+        "Values at given strides, a flat list.");
+    c.def(
+        "from_list", [](PyTensor& s, nb::handle v) { fill(s.t, v); }, nb::arg("values"),
+        "Copies values in.");
+    c.def(
+        "from_numpy", [](PyTensor& s, nb::handle v) { fill(s.t, v); }, nb::arg("values"),
+        "Copies values in.");
     c.def("to_list", [](const PyTensor& s) { return list_of(s.t); }, "Values, a flat list.");
-    c.def("to_numpy", [](const PyTensor& s) { return flat_numpy(s.t.copy()); }, "Values, a flat copy.");
+    c.def(
+        "to_numpy", [](const PyTensor& s) { return flat_numpy(s.t.copy()); },
+        "Values, a flat copy.");
     c.def("numpy", [](const PyTensor& s) { return numpy_of(s.t); }, "ndarray on the same memory.");
-    c.def("add",
-          [](const PyTensor& s, const PyTensor& other) -> nb::object {
-            if (other.t.device() != s.t.device() || other.t.dtype() != s.t.dtype() || other.t.numel() != s.t.numel())
-              invalid("other", cat("a ", dtype_name(s.t.dtype()), " tensor of ", s.t.numel(), " elements on ", device_name(s.t.device())),
-                      other.t.str(0));
-            OpCall call(get_op("add"));
-            call.in[0] = s.t.view();
-            const Tensor b = other.t.contiguous().reshape(s.t.shape());
-            call.in[1] = b.view();
-            call.trace_as = "vector_add";
-            return nb::steal(wrap_tensor(call_op1(call)));
-          },
-          nb::arg("other"), "Elementwise sum with this tensor's shape.");
+    c.def(
+        "add",
+        [](const PyTensor& s, const PyTensor& other) -> nb::object {
+          if (other.t.device() != s.t.device() || other.t.dtype() != s.t.dtype() ||
+              other.t.numel() != s.t.numel())
+            invalid("other",
+                    cat("a ", dtype_name(s.t.dtype()), " tensor of ", s.t.numel(), " elements on ",
+                        device_name(s.t.device())),
+                    other.t.str(0));
+          OpCall call(get_op("add"));
+          call.in[0] = s.t.view();
+          const Tensor b = other.t.contiguous().reshape(s.t.shape());
+          call.in[1] = b.view();
+          call.trace_as = "vector_add";
+          return nb::steal(wrap_tensor(call_op1(call)));
+        },
+        nb::arg("other"), "Elementwise sum with this tensor's shape.");
     c.def("__repr__", [](const PyTensor& s) { return s.t.str(); });
     c.def("__len__", [](const PyTensor& s) {
       if (s.t.rank() == 0) throw nb::type_error("len() of a 0-d tensor");
       return static_cast<size_t>(s.t.shape()[0]);
     });
-    c.def("__array__",
-          [](const PyTensor& s, nb::object dtype, nb::object copy) -> nb::object {
-            nb::object array = numpy_of(s.t);
-            if (!dtype.is_none()) return array.attr("astype")(dtype, nb::arg("copy") = !copy.is_none() && nb::cast<bool>(copy));
-            if (!copy.is_none() && nb::cast<bool>(copy)) return array.attr("copy")();
-            return array;
-          },
-          nb::arg("dtype") = nb::none(), nb::arg("copy") = nb::none(), "ndarray on the same memory.");
-    c.def("__dlpack__",
-          [](const PyTensor& s, nb::kwargs kwargs) { return numpy_of(s.t).attr("__dlpack__")(**kwargs); },
-          "DLPack capsule on the same memory.");
-    c.def("__dlpack_device__", [](const PyTensor& s) { return numpy_of(s.t).attr("__dlpack_device__")(); },
-          "DLPack's device pair.");
+    c.def(
+        "__array__",
+        [](const PyTensor& s, nb::object dtype, nb::object copy) -> nb::object {
+          nb::object array = numpy_of(s.t);
+          if (!dtype.is_none())
+            return array.attr("astype")(dtype,
+                                        nb::arg("copy") = !copy.is_none() && nb::cast<bool>(copy));
+          if (!copy.is_none() && nb::cast<bool>(copy)) return array.attr("copy")();
+          return array;
+        },
+        nb::arg("dtype") = nb::none(), nb::arg("copy") = nb::none(), "ndarray on the same memory.");
+    c.def(
+        "__dlpack__",
+        [](const PyTensor& s, nb::kwargs kwargs) {
+          return numpy_of(s.t).attr("__dlpack__")(**kwargs);
+        },
+        "DLPack capsule on the same memory.");
+    c.def(
+        "__dlpack_device__",
+        [](const PyTensor& s) { return numpy_of(s.t).attr("__dlpack_device__")(); },
+        "DLPack's device pair.");
     const auto op = [&](const char* method, const char* reflected, const char* name_of_op) {
       c.def(method, [name_of_op](const PyTensor& s, nb::handle other) {
         return nb::steal(wrap_tensor(binary(name_of_op, s, other).t));
@@ -287,7 +348,8 @@ void bind_tensor(nb::module_& m, const char* name, DType dtype) {
         OpCall call(get_op(name_of_op));
         Number number;
         bool is_tensor = false;
-        if (!read_array(other.ptr(), name_of_op, "a", kFloatTypes, &call.in[0], &number, held, &is_tensor))
+        if (!read_array(other.ptr(), name_of_op, "a", kFloatTypes, &call.in[0], &number, held,
+                        &is_tensor))
           throw nb::python_error();
         Tensor scalar;
         if (number.is) {
@@ -317,24 +379,32 @@ void bind_view(nb::class_<W>& c) {
   c.def("strides", [](const W& w) { return ints(w.strides); }, "Strides in elements, a list.");
   c.def("rank", [](const W& w) { return w.shape.rank(); }, "Number of dimensions.");
   c.def("numel", [](const W& w) { return w.shape.numel(); }, "Number of elements.");
-  const auto contiguous = [](const W& w) { return View(nullptr, w.dtype, w.shape, w.strides).is_contiguous(); };
+  const auto contiguous = [](const W& w) {
+    return View(nullptr, w.dtype, w.shape, w.strides).is_contiguous();
+  };
   c.def("is_contiguous", contiguous, "Row-major without gaps.");
-  c.def("layout", [](const W& w) { return w.strided ? "strided" : "contiguous"; }, "'contiguous' or 'strided'.");
+  c.def(
+      "layout", [](const W& w) { return w.strided ? "strided" : "contiguous"; },
+      "'contiguous' or 'strided'.");
   c.def("dtype", [](const W& w) { return dtype_name(w.dtype); }, "Name of the dtype.");
   c.def("offset_elements", [](const W& w) { return w.offset; }, "First element in the tensor.");
   c.def("device", [](const W& w) { return device_name(w.device); }, "Name of the device.");
-  c.def("validate_contract", [](const W& w) { check_contract(w.shape, w.strides, w.offset, INT64_MAX); },
-        "RuntimeError if shape, strides or offset are not positive.");
-  c.def("validate_contract_for_storage",
-        [](const W& w, int64_t storage) { check_contract(w.shape, w.strides, w.offset, storage); },
-        nb::arg("storage_numel"), "RuntimeError if the view reaches past so many elements.");
-  c.def("contract",
-        [contiguous](const W& w) {
-          nb::dict d = contract_of(w.shape, w.strides, w.dtype, w.device, contiguous(w), w.strided);
-          d["offset_elements"] = w.offset;
-          return d;
-        },
-        "Metadata as a dict.");
+  c.def(
+      "validate_contract",
+      [](const W& w) { check_contract(w.shape, w.strides, w.offset, INT64_MAX); },
+      "RuntimeError if shape, strides or offset are not positive.");
+  c.def(
+      "validate_contract_for_storage",
+      [](const W& w, int64_t storage) { check_contract(w.shape, w.strides, w.offset, storage); },
+      nb::arg("storage_numel"), "RuntimeError if the view reaches past so many elements.");
+  c.def(
+      "contract",
+      [contiguous](const W& w) {
+        nb::dict d = contract_of(w.shape, w.strides, w.dtype, w.device, contiguous(w), w.strided);
+        d["offset_elements"] = w.offset;
+        return d;
+      },
+      "Metadata as a dict.");
 }
 
 }  // namespace
@@ -355,22 +425,24 @@ void bind_tensors(nb::module_& m) {
   m.attr("Tensor64View") = m.attr("TensorView");
   bind_tensor<PyTensor>(m, "Tensor", DType::kFloat32);
   bind_tensor<PyTensor64>(m, "Tensor64", DType::kFloat64);
-  m.def("from_dlpack",
-        [](nb::handle object) {
-          nb::object array = nb::module_::import_("numpy").attr("from_dlpack")(object);
-          Held held;
-          View view;
-          Number number;
-          bool is_tensor = false;
-          if (!read_array(array.ptr(), "from_dlpack", "object", kAllTypes, &view, &number, held, &is_tensor))
-            throw nb::python_error();
-          PyObject* owner = array.release().ptr();
-          return nb::steal(wrap_tensor(Tensor::wrap(view, [owner](void*) {
-            const nb::gil_scoped_acquire gil;
-            Py_DECREF(owner);
-          })));
-        },
-        nb::arg("object"), "A Tensor on the memory of any CPU object with __dlpack__.");
+  m.def(
+      "from_dlpack",
+      [](nb::handle object) {
+        nb::object array = nb::module_::import_("numpy").attr("from_dlpack")(object);
+        Held held;
+        View view;
+        Number number;
+        bool is_tensor = false;
+        if (!read_array(array.ptr(), "from_dlpack", "object", kAllTypes, &view, &number, held,
+                        &is_tensor))
+          throw nb::python_error();
+        PyObject* owner = array.release().ptr();
+        return nb::steal(wrap_tensor(Tensor::wrap(view, [owner](void*) {
+          const nb::gil_scoped_acquire gil;
+          Py_DECREF(owner);
+        })));
+      },
+      nb::arg("object"), "A Tensor on the memory of any CPU object with __dlpack__.");
 }
 
 }  // namespace lc::python

@@ -44,7 +44,8 @@ Backend* backend(DeviceKind kind) noexcept {
       return b;
     }
 #endif
-    default: return nullptr;
+    default:
+      return nullptr;
   }
 }
 

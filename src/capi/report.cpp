@@ -101,12 +101,23 @@ std::string timeline_json(std::string_view group_by) {
 void write_default(Json& json, const AttrSpec& spec) {
   const AttrValue& v = spec.default_value;
   switch (spec.kind) {
-    case AttrKind::kBool: json.boolean(v.flag()); return;
-    case AttrKind::kInt: json.number(v.i[0]); return;
-    case AttrKind::kFloat: json.number(v.f); return;
-    case AttrKind::kEnum: json.string(spec.words[static_cast<size_t>(v.i[0])]); return;
-    case AttrKind::kDType: json.string(dtype_name(static_cast<DType>(v.i[0]))); return;
-    case AttrKind::kInts: break;
+    case AttrKind::kBool:
+      json.boolean(v.flag());
+      return;
+    case AttrKind::kInt:
+      json.number(v.i[0]);
+      return;
+    case AttrKind::kFloat:
+      json.number(v.f);
+      return;
+    case AttrKind::kEnum:
+      json.string(spec.words[static_cast<size_t>(v.i[0])]);
+      return;
+    case AttrKind::kDType:
+      json.string(dtype_name(static_cast<DType>(v.i[0])));
+      return;
+    case AttrKind::kInts:
+      break;
   }
   if (!v.given()) {
     json.raw("null");
@@ -180,11 +191,19 @@ std::string config_json() {
     json.key("value");
     try {
       switch (row.kind) {
-        case ConfigKind::kBool: json.boolean(config_bool(row.name)); break;
-        case ConfigKind::kInt: json.number(config_int(row.name)); break;
-        case ConfigKind::kFloat: json.number(config_float(row.name)); break;
+        case ConfigKind::kBool:
+          json.boolean(config_bool(row.name));
+          break;
+        case ConfigKind::kInt:
+          json.number(config_int(row.name));
+          break;
+        case ConfigKind::kFloat:
+          json.number(config_float(row.name));
+          break;
         case ConfigKind::kString:
-        case ConfigKind::kWords: json.string(config_string(row.name)); break;
+        case ConfigKind::kWords:
+          json.string(config_string(row.name));
+          break;
       }
     } catch (const Error& e) {  // a value in the environment that does not parse
       json.raw("null");

@@ -35,22 +35,28 @@ lc::AttentionPolicy convert(const AttentionIoPolicy& p) {
 
 AttentionImplementation attentionImplementation(runtime::Device device) {
   switch (device) {
-    case runtime::Device::kCPU: return AttentionImplementation::kCpuSimd;
+    case runtime::Device::kCPU:
+      return AttentionImplementation::kCpuSimd;
     case runtime::Device::kMetal:
       return lc::device_available(lc::DeviceKind::kMetal)
                  ? AttentionImplementation::kMetalFused
                  : AttentionImplementation::kMetalFallbackToCpu;
-    case runtime::Device::kCUDA: break;
+    case runtime::Device::kCUDA:
+      break;
   }
   return AttentionImplementation::kUnavailable;
 }
 
 const char* attentionImplementationName(runtime::Device device) {
   switch (attentionImplementation(device)) {
-    case AttentionImplementation::kCpuSimd: return "custom-cpu-simd";
-    case AttentionImplementation::kMetalFused: return "custom-metal-fused";
-    case AttentionImplementation::kMetalFallbackToCpu: return "metal-entry->cpu-kernel";
-    case AttentionImplementation::kUnavailable: break;
+    case AttentionImplementation::kCpuSimd:
+      return "custom-cpu-simd";
+    case AttentionImplementation::kMetalFused:
+      return "custom-metal-fused";
+    case AttentionImplementation::kMetalFallbackToCpu:
+      return "metal-entry->cpu-kernel";
+    case AttentionImplementation::kUnavailable:
+      break;
   }
   return "unavailable";
 }

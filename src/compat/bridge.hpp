@@ -17,9 +17,12 @@ namespace ref = lightning_core::runtime;
 /// Throws kInvalidValue for a number that names no device.
 [[nodiscard]] inline Device device_of(ref::Device device) {
   switch (device) {
-    case ref::Device::kCPU: return {DeviceKind::kCpu, 0};
-    case ref::Device::kCUDA: return {DeviceKind::kCuda, 0};
-    case ref::Device::kMetal: return {DeviceKind::kMetal, 0};
+    case ref::Device::kCPU:
+      return {DeviceKind::kCpu, 0};
+    case ref::Device::kCUDA:
+      return {DeviceKind::kCuda, 0};
+    case ref::Device::kMetal:
+      return {DeviceKind::kMetal, 0};
   }
   throw_arg("runtime", "device", "kCPU, kCUDA or kMetal", cat(static_cast<int>(device)));
 }

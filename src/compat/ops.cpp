@@ -54,9 +54,12 @@ struct OpNames {
 };
 OpNames names_of(Elementwise op) {
   switch (op) {
-    case Elementwise::kVectorAdd: return {"add", "vector_add"};
-    case Elementwise::kMatrixSub: return {"sub", "matrix_sub"};
-    case Elementwise::kMatrixDiv: break;
+    case Elementwise::kVectorAdd:
+      return {"add", "vector_add"};
+    case Elementwise::kMatrixSub:
+      return {"sub", "matrix_sub"};
+    case Elementwise::kMatrixDiv:
+      break;
   }
   return {"div", "matrix_div"};
 }

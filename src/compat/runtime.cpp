@@ -145,13 +145,20 @@ const char* runtimeTraceEventTypeName(RuntimeTraceEventType type) {
 
 const char* runtimeTraceOpKindName(RuntimeTraceOpKind op) {
   switch (op) {
-    case RuntimeTraceOpKind::kUnknown: break;
-    case RuntimeTraceOpKind::kMatMul: return "matmul";
-    case RuntimeTraceOpKind::kVectorAdd: return "vector_add";
-    case RuntimeTraceOpKind::kMatrixSub: return "matrix_sub";
-    case RuntimeTraceOpKind::kMatrixDiv: return "matrix_div";
-    case RuntimeTraceOpKind::kConv2dNchw: return "conv2d_nchw";
-    case RuntimeTraceOpKind::kAttentionForward: return "attention_forward";
+    case RuntimeTraceOpKind::kUnknown:
+      break;
+    case RuntimeTraceOpKind::kMatMul:
+      return "matmul";
+    case RuntimeTraceOpKind::kVectorAdd:
+      return "vector_add";
+    case RuntimeTraceOpKind::kMatrixSub:
+      return "matrix_sub";
+    case RuntimeTraceOpKind::kMatrixDiv:
+      return "matrix_div";
+    case RuntimeTraceOpKind::kConv2dNchw:
+      return "conv2d_nchw";
+    case RuntimeTraceOpKind::kAttentionForward:
+      return "attention_forward";
   }
   return "unknown";
 }

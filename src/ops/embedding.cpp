@@ -35,13 +35,17 @@ LC_OPS(embedding) {
     };
     const View& v = call.in[0];
     if (v.is_contiguous()) {
-      if (v.dtype == DType::kInt64) check(v.ptr<int64_t>(), v.numel());
-      else check(v.ptr<int32_t>(), v.numel());
+      if (v.dtype == DType::kInt64)
+        check(v.ptr<int64_t>(), v.numel());
+      else
+        check(v.ptr<int32_t>(), v.numel());
     } else {
       for_each_element(v, [&](const char* p, int64_t) {
         if (bad) return;
-        if (v.dtype == DType::kInt64) check(reinterpret_cast<const int64_t*>(p), 1);
-        else check(reinterpret_cast<const int32_t*>(p), 1);
+        if (v.dtype == DType::kInt64)
+          check(reinterpret_cast<const int64_t*>(p), 1);
+        else
+          check(reinterpret_cast<const int32_t*>(p), 1);
       });
     }
     if (bad) throw_arg("embedding", "indices", cat("indices in [0, ", rows, ")"), cat(wrong));

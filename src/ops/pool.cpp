@@ -14,7 +14,7 @@ struct Window {
 
 Window window_of(const OpCall& call) {
   Window w{};
-  const auto read = [&](const char* name, int64_t least, int64_t (&to)[2]) {
+  const auto read = [&](const char* name, int64_t least, int64_t(&to)[2]) {
     const AttrValue& v = call.attr_of(name);
     if (v.n != 2)
       throw_arg(call.op->name, name, "two numbers (height, width)", cat(v.n < 0 ? 0 : v.n));
@@ -25,8 +25,10 @@ Window window_of(const OpCall& call) {
     }
   };
   read("kernel", 1, w.kernel);
-  if (call.attr_of("stride").given()) read("stride", 1, w.stride);
-  else std::copy(w.kernel, w.kernel + 2, w.stride);
+  if (call.attr_of("stride").given())
+    read("stride", 1, w.stride);
+  else
+    std::copy(w.kernel, w.kernel + 2, w.stride);
   read("padding", 0, w.padding);
   w.dilation[0] = w.dilation[1] = 1;
   if (call.op->attr_index("dilation") >= 0) read("dilation", 1, w.dilation);

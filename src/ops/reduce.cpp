@@ -27,8 +27,10 @@ Shape reduced_shape(const OpCall& call, uint32_t mask) {
   const bool keep = call.flag("keepdims");
   Shape out;
   for (int i = 0; i < call.in[0].rank(); ++i) {
-    if (!(mask >> i & 1u)) out.push_back(call.in[0].shape[i]);
-    else if (keep) out.push_back(1);
+    if (!(mask >> i & 1u))
+      out.push_back(call.in[0].shape[i]);
+    else if (keep)
+      out.push_back(1);
   }
   return out;
 }
@@ -72,9 +74,12 @@ void reference(RefCall& r) {
   for_each_pair(r.in[0].shape, mask, [&](int64_t to, int64_t from) {
     const double x = r.in[0][from];
     double& y = out[static_cast<size_t>(to)];
-    if (op == "max") y = x > y || std::isnan(x) ? x : y;
-    else if (op == "min") y = x < y || std::isnan(x) ? x : y;
-    else y += x;
+    if (op == "max")
+      y = x > y || std::isnan(x) ? x : y;
+    else if (op == "min")
+      y = x < y || std::isnan(x) ? x : y;
+    else
+      y += x;
   });
   if (op == "mean") {
     const double n = f64(reduced_count(r.call, mask));

@@ -16,7 +16,8 @@ Shape reshaped(const OpCall& call) {
   int unknown = -1;
   int64_t known = 1;
   for (int i = 0; i < shape.rank(); ++i) {
-    if (shape[i] == -1 && unknown < 0) unknown = i;
+    if (shape[i] == -1 && unknown < 0)
+      unknown = i;
     else if (shape[i] < 0 || __builtin_mul_overflow(known, shape[i], &known))
       throw_arg("reshape", "shape", "extents of 0 or more, at most one of them -1", shape.str());
   }

@@ -76,8 +76,10 @@ void write(Json& json, const BackendCapabilities& c) {
 
 const char* memory_model_name(MemoryModel model) noexcept {
   switch (model) {
-    case MemoryModel::kNativeDevice: return "native-device";
-    case MemoryModel::kHostManagedCompat: return "host-managed-compat";
+    case MemoryModel::kNativeDevice:
+      return "native-device";
+    case MemoryModel::kHostManagedCompat:
+      return "host-managed-compat";
   }
   return "unknown";
 }
@@ -90,9 +92,12 @@ MemoryModel memory_model() noexcept {
 
 const char* sync_mode_name(SyncMode mode) noexcept {
   switch (mode) {
-    case SyncMode::kAuto: return "auto";
-    case SyncMode::kAlways: return "always";
-    case SyncMode::kNever: return "never";
+    case SyncMode::kAuto:
+      return "auto";
+    case SyncMode::kAlways:
+      return "always";
+    case SyncMode::kNever:
+      return "never";
   }
   return "unknown";
 }
@@ -111,10 +116,15 @@ BackendCapabilities backend_capabilities(DeviceKind kind) {
   c.memory_model =
       kind == DeviceKind::kCuda ? MemoryModel::kNativeDevice : MemoryModel::kHostManagedCompat;
   switch (kind) {
-    case DeviceKind::kCpu: c.compute_surface = true; break;  // memory and sync are the host's own
+    case DeviceKind::kCpu:
+      c.compute_surface = true;
+      break;  // memory and sync are the host's own
     case DeviceKind::kCuda:
-    case DeviceKind::kMetal: c.compute_surface = c.memory_surface = c.sync_surface = c.built; break;
-    case DeviceKind::kNull: break;
+    case DeviceKind::kMetal:
+      c.compute_surface = c.memory_surface = c.sync_surface = c.built;
+      break;
+    case DeviceKind::kNull:
+      break;
   }
   return c;
 }

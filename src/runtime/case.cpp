@@ -200,14 +200,22 @@ double special_value(uint64_t which, DType dtype) {
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   const bool narrow = dtype == DType::kFloat32;
   switch (which % 8) {
-    case 0: return std::numeric_limits<double>::quiet_NaN();
-    case 1: return kInfinity;
-    case 2: return -kInfinity;
-    case 3: return -0.0;
-    case 4: return narrow ? 0x1p-149 : 0x1p-1074;
-    case 5: return narrow ? -0x1.8p-130 : -0x1.8p-1030;
-    case 6: return narrow ? 0x1p-126 : 0x1p-1022;
-    default: return 0.0;
+    case 0:
+      return std::numeric_limits<double>::quiet_NaN();
+    case 1:
+      return kInfinity;
+    case 2:
+      return -kInfinity;
+    case 3:
+      return -0.0;
+    case 4:
+      return narrow ? 0x1p-149 : 0x1p-1074;
+    case 5:
+      return narrow ? -0x1.8p-130 : -0x1.8p-1030;
+    case 6:
+      return narrow ? 0x1p-126 : 0x1p-1022;
+    default:
+      return 0.0;
   }
 }
 

@@ -23,7 +23,8 @@ Composer::Value Composer::constant(double value, DType dtype) {
 }
 
 void Composer::out(int i, Value value) {
-  if (outputs_.size() <= static_cast<size_t>(i)) outputs_.resize(static_cast<size_t>(i) + 1, kAbsent);
+  if (outputs_.size() <= static_cast<size_t>(i))
+    outputs_.resize(static_cast<size_t>(i) + 1, kAbsent);
   outputs_[static_cast<size_t>(i)] = value;
 }
 

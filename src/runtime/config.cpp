@@ -83,7 +83,7 @@ struct Value {
 
 struct State {
   ForkMutex mutex{LockRank::kConfig};
-  std::optional<Value> values[kRows];        // parsed
+  std::optional<Value> values[kRows];  // parsed
   std::optional<std::string> overrides[kRows];
 };
 State& state() {
@@ -96,10 +96,14 @@ std::string accepted(const ConfigVar& v) {
   // Integer bounds without an exponent.
   const auto bound = [](double b) { return std::to_string(static_cast<int64_t>(b)); };
   switch (v.kind) {
-    case ConfigKind::kBool: return "0, 1, false, true, off, on, no or yes";
-    case ConfigKind::kInt: return cat("a whole number from ", bound(v.min), " to ", bound(v.max));
-    case ConfigKind::kFloat: return cat("a number from ", bound(v.min), " to ", bound(v.max));
-    case ConfigKind::kString: return "text";
+    case ConfigKind::kBool:
+      return "0, 1, false, true, off, on, no or yes";
+    case ConfigKind::kInt:
+      return cat("a whole number from ", bound(v.min), " to ", bound(v.max));
+    case ConfigKind::kFloat:
+      return cat("a number from ", bound(v.min), " to ", bound(v.max));
+    case ConfigKind::kString:
+      return "text";
     case ConfigKind::kWords: {
       std::string words = v.words;
       for (size_t at = 0; (at = words.find('|', at)) != std::string::npos; at += 2)
@@ -131,8 +135,10 @@ Value parse(const ConfigVar& v, std::string_view given) {
   const char* end = text.data() + text.size();
   switch (v.kind) {
     case ConfigKind::kBool:
-      if (has_word("1|true|on|yes", text)) value.i = 1;
-      else if (!has_word("0|false|off|no", text)) refuse(v, text);
+      if (has_word("1|true|on|yes", text))
+        value.i = 1;
+      else if (!has_word("0|false|off|no", text))
+        refuse(v, text);
       break;
     case ConfigKind::kInt: {
       const auto [stop, error] = std::from_chars(text.data(), end, value.i);
@@ -148,7 +154,8 @@ Value parse(const ConfigVar& v, std::string_view given) {
         refuse(v, text);
       break;
     }
-    case ConfigKind::kString: break;
+    case ConfigKind::kString:
+      break;
     case ConfigKind::kWords:
       if (!has_word(v.words, text)) refuse(v, text);
       break;

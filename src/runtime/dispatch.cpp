@@ -50,9 +50,15 @@ void run_steps(const Plan& plan, const View* in, const View* out, const Workspac
     const ComposedValue& value = plan.values[static_cast<size_t>(index)];
     v = value.view;
     switch (value.where) {
-      case ComposedValue::Where::kInput: v.data = static_cast<char*>(in[value.operand].data) + value.offset; break;
-      case ComposedValue::Where::kOutput: v.data = static_cast<char*>(out[value.operand].data) + value.offset; break;
-      case ComposedValue::Where::kWorkspace: v.data = workspace.at(value.offset); break;
+      case ComposedValue::Where::kInput:
+        v.data = static_cast<char*>(in[value.operand].data) + value.offset;
+        break;
+      case ComposedValue::Where::kOutput:
+        v.data = static_cast<char*>(out[value.operand].data) + value.offset;
+        break;
+      case ComposedValue::Where::kWorkspace:
+        v.data = workspace.at(value.offset);
+        break;
     }
     return v;
   };
@@ -71,12 +77,18 @@ void run_steps(const Plan& plan, const View* in, const View* out, const Workspac
 void execute(const Plan& plan, const View* in, const View* out, const Workspace& workspace) {
   switch (plan.kind) {
     case PlanKind::kKernel:
-      plan.kernel->launch(Launch{in, out, plan.n_in, plan.prepared, workspace.at(0), plan.backend->encoder()});
+      plan.kernel->launch(
+          Launch{in, out, plan.n_in, plan.prepared, workspace.at(0), plan.backend->encoder()});
       break;
-    case PlanKind::kComposed: run_steps(plan, in, out, workspace); break;
-    case PlanKind::kReference: run_reference(plan, in, out); break;
+    case PlanKind::kComposed:
+      run_steps(plan, in, out, workspace);
+      break;
+    case PlanKind::kReference:
+      run_reference(plan, in, out);
+      break;
     case PlanKind::kView:
-    case PlanKind::kEmpty: break;
+    case PlanKind::kEmpty:
+      break;
   }
 }
 
@@ -106,7 +118,8 @@ void check_operands(const Plan& plan, const OpCall& call) {
           out.strides == v.strides)
         continue;
       throw_arg(call.op->name, "out", "memory that no input shares",
-                cat("an overlap with ", call.op->inputs[call.op->variadic ? 0 : static_cast<size_t>(i)].name),
+                cat("an overlap with ",
+                    call.op->inputs[call.op->variadic ? 0 : static_cast<size_t>(i)].name),
                 "write into another array");
     }
   }
@@ -163,7 +176,8 @@ void run(const Plan& plan, const OpCall& call) {
   event.fallback = plan.fallback;
   event.size_bytes = static_cast<uint64_t>(plan.workload);
   event.detail0 = trace_op_code(event.op);
-  event.detail1 = static_cast<int64_t>(plan.requested.kind) | static_cast<int64_t>(plan.selected.kind) << 4 |
+  event.detail1 = static_cast<int64_t>(plan.requested.kind) |
+                  static_cast<int64_t>(plan.selected.kind) << 4 |
                   static_cast<int64_t>(plan.fallback) << 8;
   event.bytes_copied = static_cast<uint64_t>(plan.convert_bytes);
   event.plan_id = plan.id;

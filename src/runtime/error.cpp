@@ -4,14 +4,22 @@ namespace lc {
 
 const char* error_code_name(ErrorCode code) noexcept {
   switch (code) {
-    case ErrorCode::kSuccess: return "success";
-    case ErrorCode::kNotInitialized: return "not initialized";
-    case ErrorCode::kInvalidValue: return "invalid value";
-    case ErrorCode::kOutOfMemory: return "out of memory";
-    case ErrorCode::kNotSupported: return "not supported";
-    case ErrorCode::kDriverError: return "driver error";
-    case ErrorCode::kUnknown: return "unknown error";
-    case ErrorCode::kInvalidType: return "invalid type";
+    case ErrorCode::kSuccess:
+      return "success";
+    case ErrorCode::kNotInitialized:
+      return "not initialized";
+    case ErrorCode::kInvalidValue:
+      return "invalid value";
+    case ErrorCode::kOutOfMemory:
+      return "out of memory";
+    case ErrorCode::kNotSupported:
+      return "not supported";
+    case ErrorCode::kDriverError:
+      return "driver error";
+    case ErrorCode::kUnknown:
+      return "unknown error";
+    case ErrorCode::kInvalidType:
+      return "invalid type";
   }
   return "unknown error";
 }

@@ -10,11 +10,16 @@ namespace {
 
 const char* kind_name(PlanKind kind) {
   switch (kind) {
-    case PlanKind::kKernel: return "kernel";
-    case PlanKind::kView: return "view";
-    case PlanKind::kComposed: return "composed";
-    case PlanKind::kReference: return "reference";
-    case PlanKind::kEmpty: return "empty";
+    case PlanKind::kKernel:
+      return "kernel";
+    case PlanKind::kView:
+      return "view";
+    case PlanKind::kComposed:
+      return "composed";
+    case PlanKind::kReference:
+      return "reference";
+    case PlanKind::kEmpty:
+      return "empty";
   }
   return "";
 }
@@ -35,8 +40,10 @@ std::string explain_plan(const Plan& plan) {
   out << "\n  policy    " << plan.policy.str() << "\n";
   for (const Candidate& c : plan.considered) {
     out << "  candidate " << c.name << ": ";
-    if (!c.refusal.empty()) out << "no, " << c.refusal;
-    else out << (c.name == plan.kernel_name ? "chosen" : "would run, ranked lower");
+    if (!c.refusal.empty())
+      out << "no, " << c.refusal;
+    else
+      out << (c.name == plan.kernel_name ? "chosen" : "would run, ranked lower");
     out << "\n";
   }
   for (const ConvertStep& step : plan.converts)
@@ -44,7 +51,8 @@ std::string explain_plan(const Plan& plan) {
         << dtype_name(step.dtype) << "\n";
   for (const ConvertStep& step : plan.out_temps)
     out << "  copies    out " << step.operand
-        << (plan.discard_outputs >> step.operand & 1u ? ": kept, not downloaded" : " through a row-major temporary")
+        << (plan.discard_outputs >> step.operand & 1u ? ": kept, not downloaded"
+                                                      : " through a row-major temporary")
         << "\n";
   for (const ComposedStep& step : plan.steps)
     out << "  step      " << step.plan->call_text << " -> " << step.plan->kernel_name << "\n";

@@ -11,7 +11,7 @@ enum class LockRank : int {
   kDerived,      ///< values computed from the configuration
   kTraceConfig,  ///< applying LC_TRACE
   kConfig,
-  kTrace,        ///< ring and sink
+  kTrace,  ///< ring and sink
   kPlanText,
   kMemory,
 };

@@ -39,9 +39,9 @@ namespace lc {
 namespace {
 
 constexpr int64_t kMaxBytes = int64_t{1} << 60;
-constexpr int kClasses = 224;       // reaches past kMaxBytes
-constexpr int kFrontClasses = 36;   // up to 64 KiB
-constexpr int kFrontSlots = 16;     // blocks a class
+constexpr int kClasses = 224;      // reaches past kMaxBytes
+constexpr int kFrontClasses = 36;  // up to 64 KiB
+constexpr int kFrontSlots = 16;    // blocks a class
 constexpr int64_t kFrontBytes = 1 << 20;
 constexpr int64_t kFlushBytes = 1 << 20;  // of a thread's count of bytes in use
 
@@ -353,7 +353,8 @@ void* front_alloc(Front& f, int c, int64_t asked) {
     add_own(f.allocs, 1);
     if (hit) add_own(f.hits, 1);
     add_own(f.in_use, class_bytes(c));
-    if (f.in_use.load(std::memory_order_relaxed) > kFlushBytes) [[unlikely]] move_count(f);
+    if (f.in_use.load(std::memory_order_relaxed) > kFlushBytes) [[unlikely]]
+      move_count(f);
   }
   return p;
 }
@@ -363,9 +364,11 @@ void front_free(Front& f, int c, void* p) noexcept {
   const int64_t bytes = class_bytes(c);
   if constexpr (Counted) {
     add_own(f.in_use, -bytes);
-    if (f.in_use.load(std::memory_order_relaxed) < -kFlushBytes) [[unlikely]] move_count(f);
+    if (f.in_use.load(std::memory_order_relaxed) < -kFlushBytes) [[unlikely]]
+      move_count(f);
   }
-  if (f.count[c] == kFrontSlots) [[unlikely]] spill(f, c, kFrontSlots / 2);
+  if (f.count[c] == kFrontSlots) [[unlikely]]
+    spill(f, c, kFrontSlots / 2);
   if (f.bytes.load(std::memory_order_relaxed) + bytes > kFrontBytes) [[unlikely]] {
     host_pool().put(c, &p, 1);
     return;
@@ -377,7 +380,8 @@ void front_free(Front& f, int c, void* p) noexcept {
 template <bool Counted>
 void* host_block(int c, int64_t asked) {
   if (c < kFrontClasses)
-    if (Front* f = front(); f != nullptr) [[likely]] return front_alloc<Counted>(*f, c, asked);
+    if (Front* f = front(); f != nullptr) [[likely]]
+      return front_alloc<Counted>(*f, c, asked);
   return host_pool().alloc_block(c, asked, Counted);
 }
 template <bool Counted>
@@ -427,7 +431,8 @@ bool on_host(DeviceKind kind) { return kind == DeviceKind::kCpu || kind == Devic
 void* pool_alloc(int64_t bytes, Device device) {
   if (g_settings.epoch.load(std::memory_order_acquire) != config_epoch()) [[unlikely]]
     read_settings();
-  if (bytes < 0) [[unlikely]] throw_arg("memory", "bytes", "0 or more", std::to_string(bytes));
+  if (bytes < 0) [[unlikely]]
+    throw_arg("memory", "bytes", "0 or more", std::to_string(bytes));
   if (device.kind != DeviceKind::kCpu && !device_available(device.kind)) [[unlikely]]
     (void)device_info(device);  // throws, and says which there are
   const int64_t fail_above = g_settings.fail_above.load(std::memory_order_relaxed);
@@ -447,8 +452,10 @@ void pool_free(void* p, int64_t bytes, Device device) noexcept {
   if (p == nullptr) return;
   const int c = size_class(bytes);
   if (on_host(device.kind)) poison(p, class_bytes(c));
-  if (device.kind == DeviceKind::kCpu) free_host_block<true>(c, p);
-  else pool_of(device.kind)->free_block(c, p, true);
+  if (device.kind == DeviceKind::kCpu)
+    free_host_block<true>(c, p);
+  else
+    pool_of(device.kind)->free_block(c, p, true);
 }
 
 Storage allocate(int64_t bytes, Device device) {

@@ -1,9 +1,10 @@
 // OpDef and OpCall members, and the registry of ops.
+#include "lightning_core/op_def.hpp"
+
 #include <algorithm>
 #include <cstring>
 #include <mutex>
 
-#include "lightning_core/op_def.hpp"
 #include "ops/op_list.hpp"
 
 namespace lc {
@@ -11,17 +12,22 @@ namespace {
 
 std::string attr_text(const AttrSpec& spec, const AttrValue& value) {
   switch (spec.kind) {
-    case AttrKind::kBool: return value.flag() ? "1" : "0";
-    case AttrKind::kInt: return std::to_string(value.i[0]);
+    case AttrKind::kBool:
+      return value.flag() ? "1" : "0";
+    case AttrKind::kInt:
+      return std::to_string(value.i[0]);
     case AttrKind::kFloat: {
       std::ostringstream out;
       out.precision(17);
       out << value.f;
       return out.str();
     }
-    case AttrKind::kEnum: return spec.words[static_cast<size_t>(value.i[0])];
-    case AttrKind::kDType: return dtype_short_name(static_cast<DType>(value.i[0]));
-    case AttrKind::kInts: break;
+    case AttrKind::kEnum:
+      return spec.words[static_cast<size_t>(value.i[0])];
+    case AttrKind::kDType:
+      return dtype_short_name(static_cast<DType>(value.i[0]));
+    case AttrKind::kInts:
+      break;
   }
   std::string text;
   for (const int64_t v : value.ints()) {
@@ -57,9 +63,8 @@ struct Registry {
 #include "ops.inc"
 #undef LC_OP_FILE
     for (const OpDef& op : ops) sorted.push_back(&op);
-    std::sort(sorted.begin(), sorted.end(), [](const OpDef* a, const OpDef* b) {
-      return std::strcmp(a->name, b->name) < 0;
-    });
+    std::sort(sorted.begin(), sorted.end(),
+              [](const OpDef* a, const OpDef* b) { return std::strcmp(a->name, b->name) < 0; });
     for (size_t i = 0; i < sorted.size(); ++i)
       const_cast<OpDef*>(sorted[i])->id = static_cast<int>(i);
   }

@@ -36,24 +36,24 @@ struct ComposedStep {
 struct ComposedValue {
   enum class Where : uint8_t { kInput, kOutput, kWorkspace };
   Where where;
-  int operand = 0;       ///< kInput, kOutput
-  int64_t offset = 0;    ///< bytes from the operand's or the workspace's start
-  View view;             ///< shape, strides and dtype; data is filled by run()
+  int operand = 0;     ///< kInput, kOutput
+  int64_t offset = 0;  ///< bytes from the operand's or the workspace's start
+  View view;           ///< shape, strides and dtype; data is filled by run()
 };
 
 struct Candidate {
   std::string name;
-  std::string refusal;   ///< empty: would run
+  std::string refusal;  ///< empty: would run
 };
 
 class Plan {
  public:
-  uint64_t id = 0;       ///< unique in the process; traces refer to it
+  uint64_t id = 0;  ///< unique in the process; traces refer to it
   const OpDef* op = nullptr;
   PlanKind kind = PlanKind::kKernel;
   Device requested;
   Device selected;
-  bool fallback = false;              ///< another device than requested, or the reference
+  bool fallback = false;  ///< another device than requested, or the reference
   std::string fallback_reason;
   Backend* backend = nullptr;         ///< of the selected device
   const KernelDef* kernel = nullptr;  ///< kKernel
@@ -61,21 +61,21 @@ class Plan {
   std::string call_text;              ///< OpCall::str()
   Policy policy;
   Prepared prepared;
-  std::vector<AttrValue> attrs;       ///< the call's, for the reference
-  View out[kMaxOutputs];              ///< dtype, shape, strides where the caller gives none
+  std::vector<AttrValue> attrs;  ///< the call's, for the reference
+  View out[kMaxOutputs];         ///< dtype, shape, strides where the caller gives none
   int n_in = 0;
   int n_out = 0;
-  int64_t view_offset = 0;            ///< kView: bytes from input 0's data
-  std::vector<ConvertStep> converts;  ///< of inputs
-  std::vector<ConvertStep> out_temps; ///< outputs computed in workspace, then copied
-  uint32_t discard_outputs = 0;       ///< bit i: the policy keeps output i from the caller
-  int64_t workspace_bytes = 0;        ///< all of it; the kernel's part comes first
+  int64_t view_offset = 0;             ///< kView: bytes from input 0's data
+  std::vector<ConvertStep> converts;   ///< of inputs
+  std::vector<ConvertStep> out_temps;  ///< outputs computed in workspace, then copied
+  uint32_t discard_outputs = 0;        ///< bit i: the policy keeps output i from the caller
+  int64_t workspace_bytes = 0;         ///< all of it; the kernel's part comes first
   std::vector<ComposedValue> values;
   std::vector<ComposedStep> steps;
   std::vector<std::pair<int, double>> constants;  ///< composed: value index, number
   Cost cost;
-  int64_t workload = 0;               ///< the reference's size hint
-  int64_t convert_bytes = 0;          ///< read and written by implicit copies, a run
+  int64_t workload = 0;       ///< the reference's size hint
+  int64_t convert_bytes = 0;  ///< read and written by implicit copies, a run
   std::vector<Candidate> considered;
   std::vector<uint64_t> key;
 

@@ -16,8 +16,9 @@ namespace lc {
 namespace {
 
 // Head, inputs and outputs (header, dims, strides each), attributes (count and values each).
-constexpr size_t kKeyWords =
-    4 + static_cast<size_t>(kMaxInputs + kMaxOutputs) * (1 + 2 * kMaxRank) + kMaxAttrs * (1 + kMaxRank);
+constexpr size_t kKeyWords = 4 +
+                             static_cast<size_t>(kMaxInputs + kMaxOutputs) * (1 + 2 * kMaxRank) +
+                             kMaxAttrs * (1 + kMaxRank);
 
 struct Key {
   uint64_t words[kKeyWords];
@@ -39,17 +40,20 @@ void describe(const OpCall& call, Key& key) {
   const OpDef& op = *call.op;
   const Policy& p = call.policy;
   key.push(static_cast<uint64_t>(op.id) | static_cast<uint64_t>(call.n_in) << 16 |
-           static_cast<uint64_t>(call.device.kind) << 24 | static_cast<uint64_t>(call.device.index) << 32 |
+           static_cast<uint64_t>(call.device.kind) << 24 |
+           static_cast<uint64_t>(call.device.index) << 32 |
            static_cast<uint64_t>(call.compute_dtype) << 40);
   key.push(uint64_t{p.upload} << 32 | p.download);
   key.push(static_cast<uint64_t>(p.sync) | static_cast<uint64_t>(p.precision) << 8 |
-           static_cast<uint64_t>(p.strict) << 16 | static_cast<uint64_t>(p.trace_sync_boundary) << 17 |
-           uint64_t{p.kernel} << 32);
+           static_cast<uint64_t>(p.strict) << 16 |
+           static_cast<uint64_t>(p.trace_sync_boundary) << 17 | uint64_t{p.kernel} << 32);
   key.push(config_epoch());
   for (int i = 0; i < call.n_in; ++i) push_view(key, call.in[i]);
   for (int i = 0; i < call.n_out; ++i) {
-    if (call.out[i].present() && call.out[i].data != nullptr) push_view(key, call.out[i]);
-    else key.push(0);
+    if (call.out[i].present() && call.out[i].data != nullptr)
+      push_view(key, call.out[i]);
+    else
+      key.push(0);
   }
   for (size_t k = 0; k < op.attrs.size(); ++k) {
     const AttrValue& a = call.attr[k];

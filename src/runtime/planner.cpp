@@ -50,7 +50,8 @@ void decide_dtypes(const OpCall& call, DType* want) {
   if (op.promote)
     for (int i = 0; i < call.n_in; ++i) {
       const DType d = call.in[i].dtype;
-      if (dtype_is_float(d) && (arg_spec(op, i).dtypes & kFloatTypes) != 0) common = wider(common, d);
+      if (dtype_is_float(d) && (arg_spec(op, i).dtypes & kFloatTypes) != 0)
+        common = wider(common, d);
     }
   for (int i = 0; i < call.n_in; ++i) {
     const DType have = call.in[i].dtype;
@@ -58,7 +59,8 @@ void decide_dtypes(const OpCall& call, DType* want) {
     want[i] = have;
     if (have == DType::kNone) continue;
     const bool is_mask = have == DType::kBool && (accepted & dtype_bit(DType::kBool)) != 0;
-    if (call.compute_dtype != DType::kNone && (accepted & dtype_bit(call.compute_dtype)) != 0 && !is_mask)
+    if (call.compute_dtype != DType::kNone && (accepted & dtype_bit(call.compute_dtype)) != 0 &&
+        !is_mask)
       want[i] = call.compute_dtype;
     else if (dtype_is_float(have) && common != DType::kNone)
       want[i] = common;
@@ -74,7 +76,8 @@ void check_given_output(const OpCall& call, int i, const View& inferred) {
   if (given.dtype != inferred.dtype)
     throw_arg(op.name, "out", cat("dtype ", dtype_name(inferred.dtype)), dtype_name(given.dtype));
   if (!(given.shape == inferred.shape))
-    throw_arg(op.name, "out", cat("shape ", inferred.shape.str()), cat("shape ", given.shape.str()));
+    throw_arg(op.name, "out", cat("shape ", inferred.shape.str()),
+              cat("shape ", given.shape.str()));
   if (self_overlaps(given))
     throw_arg(op.name, "out", "memory with one element for each index",
               cat("strides ", given.strides.str(), " that name elements more than once"),
@@ -83,7 +86,8 @@ void check_given_output(const OpCall& call, int i, const View& inferred) {
 
 int64_t workload_of(const OpCall& call, const Cost& cost) {
   const std::string_view op = call.op->name;
-  if (op == "matmul" || op == "linear" || op == "conv2d") return static_cast<int64_t>(cost.flops / 2);
+  if (op == "matmul" || op == "linear" || op == "conv2d")
+    return static_cast<int64_t>(cost.flops / 2);
   if (op == "attention" && call.in[0].rank() >= 2 && call.in[1].rank() >= 2)
     return call.in[0].numel() * call.in[1].shape.back(1);
   return call.out[0].numel();
@@ -97,12 +101,13 @@ void select_device(const OpCall& call, Plan& plan) {
   if (!device_available(kind)) {
     plan.selected = Device{};
     plan.fallback = true;
-    plan.fallback_reason = cat(device_name(kind), device_built(kind)
-                                                      ? ": no such device on this machine"
-                                                      : ": not built into this library");
+    plan.fallback_reason =
+        cat(device_name(kind), device_built(kind) ? ": no such device on this machine"
+                                                  : ": not built into this library");
     if (call.policy.strict) {
       std::string have;
-      for (const std::string& name : available_devices()) have += cat(have.empty() ? "" : ", ", name);
+      for (const std::string& name : available_devices())
+        have += cat(have.empty() ? "" : ", ", name);
       throw_arg(ErrorCode::kNotSupported, call.op->name, "device",
                 cat("an available device (", have, ") under a strict policy"), device_name(kind),
                 plan.fallback_reason);
@@ -126,7 +131,8 @@ void prepare_kernel(const KernelDef& kernel, OpCall& call, Plan& plan) {
     bool changed = false;
     for (int i = 0; i < call.n_in; ++i) {
       View& v = call.in[i];
-      if (!(plan.prepared.contiguous_inputs >> i & 1u) || !v.present() || v.is_contiguous()) continue;
+      if (!(plan.prepared.contiguous_inputs >> i & 1u) || !v.present() || v.is_contiguous())
+        continue;
       v.strides = contiguous_strides(v.shape);
       plan.converts.push_back({i, v.dtype, 0});
       changed = true;
@@ -190,7 +196,8 @@ void compose_plan(OpCall& call, Plan& plan) {
   plan.op->compose(composer);
   std::vector<int> index_of;  // composer value -> plan value
   const auto place = [&](int value, ComposedValue v) {
-    if (index_of.size() <= static_cast<size_t>(value)) index_of.resize(static_cast<size_t>(value) + 1, -1);
+    if (index_of.size() <= static_cast<size_t>(value))
+      index_of.resize(static_cast<size_t>(value) + 1, -1);
     index_of[static_cast<size_t>(value)] = static_cast<int>(plan.values.size());
     plan.values.push_back(std::move(v));
   };
@@ -222,8 +229,10 @@ void compose_plan(OpCall& call, Plan& plan) {
         v = plan.values[static_cast<size_t>(inputs[i])].view;
         v.data = somewhere;
       }
-      if (op.variadic) sub.push_input(v);
-      else sub.in[i] = v;
+      if (op.variadic)
+        sub.push_input(v);
+      else
+        sub.in[i] = v;
     }
     for (const auto& [k, value] : attrs) sub.attr[k] = value;
     if (output >= 0) {
@@ -246,8 +255,10 @@ void compose_plan(OpCall& call, Plan& plan) {
       place(node.output, value);
       continue;
     }
-    if (output >= 0) value = {ComposedValue::Where::kOutput, output, 0, call.out[output]};
-    else bytes += aligned(std::max<int64_t>(view.nbytes(), 1));
+    if (output >= 0)
+      value = {ComposedValue::Where::kOutput, output, 0, call.out[output]};
+    else
+      bytes += aligned(std::max<int64_t>(view.nbytes(), 1));
     place(node.output, value);
     plan.steps.push_back({std::move(sub_plan), inputs, static_cast<int>(plan.values.size()) - 1});
   }
@@ -268,7 +279,8 @@ void reference_plan(const OpCall& call, Plan& plan) {
   plan.kind = PlanKind::kReference;
   plan.kernel_name = cat("cpu/", plan.op->name, ":reference");
   std::string reasons;
-  for (const Candidate& c : plan.considered) reasons += cat(reasons.empty() ? "" : "; ", c.name, ": ", c.refusal);
+  for (const Candidate& c : plan.considered)
+    reasons += cat(reasons.empty() ? "" : "; ", c.name, ": ", c.refusal);
   if (reasons.empty()) reasons = "no kernel on this device";
   if (call.policy.strict)
     throw_arg(ErrorCode::kNotSupported, plan.op->name, "policy",
@@ -357,7 +369,8 @@ std::unique_ptr<Plan> make_plan(const OpCall& original) {
 
   std::string pin = call.policy.kernel != 0 ? kernel_pin_name(call.policy.kernel) : std::string();
   if (!pin.empty() && !pin_names_op(pin, op.name)) pin.clear();
-  const std::string variant = pin.substr(pin.find(':') == std::string::npos ? 0 : pin.find(':') + 1);
+  const std::string variant =
+      pin.substr(pin.find(':') == std::string::npos ? 0 : pin.find(':') + 1);
 
   bool empty = true;
   for (int i = 0; i < call.n_out; ++i) empty = empty && call.out[i].numel() == 0;
@@ -387,8 +400,10 @@ std::unique_ptr<Plan> make_plan(const OpCall& original) {
         throw_arg(op.name, "policy.kernel", "an op that is composed of others", pin);
       compose_plan(call, *plan);
     } else if (!choose_kernel(call, *plan, pin)) {
-      if (op.compose != nullptr) compose_plan(call, *plan);
-      else reference_plan(call, *plan);
+      if (op.compose != nullptr)
+        compose_plan(call, *plan);
+      else
+        reference_plan(call, *plan);
     }
     place_conversions(original, call, *plan);
   }

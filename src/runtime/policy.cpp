@@ -26,7 +26,7 @@ std::atomic<uint32_t> g_default_epoch{1};
 
 struct ThreadPolicy {
   Policy value;
-  uint32_t epoch = 0;         // of the default it copies
+  uint32_t epoch = 0;  // of the default it copies
   uint32_t config = ~0u;
   bool scoped = false;
 };

@@ -16,29 +16,39 @@ struct Column {
 
 constexpr Column<TimelineRow> kEventColumns[] = {
     {"index", [](const TimelineRow& a, const TimelineRow& b) { return a.index < b.index; }},
-    {"timestamp_ns", [](const TimelineRow& a, const TimelineRow& b) {
-       return a.event.timestamp_ns < b.event.timestamp_ns; }},
+    {"timestamp_ns",
+     [](const TimelineRow& a, const TimelineRow& b) {
+       return a.event.timestamp_ns < b.event.timestamp_ns;
+     }},
     {"offset_ns",
      [](const TimelineRow& a, const TimelineRow& b) { return a.offset_ns < b.offset_ns; }},
     {"delta_prev_ns",
      [](const TimelineRow& a, const TimelineRow& b) { return a.delta_prev_ns < b.delta_prev_ns; }},
     {"delta_next_ns",
      [](const TimelineRow& a, const TimelineRow& b) { return a.delta_next_ns < b.delta_next_ns; }},
-    {"size_bytes", [](const TimelineRow& a, const TimelineRow& b) {
-       return a.event.size_bytes < b.event.size_bytes; }},
+    {"size_bytes", [](const TimelineRow& a,
+                      const TimelineRow& b) { return a.event.size_bytes < b.event.size_bytes; }},
 };
 
 constexpr Column<TimelineGroup> kGroupColumns[] = {
     {"key", [](const TimelineGroup& a, const TimelineGroup& b) { return a.key < b.key; }},
     {"count", [](const TimelineGroup& a, const TimelineGroup& b) { return a.count < b.count; }},
-    {"total_delta_next_ns", [](const TimelineGroup& a, const TimelineGroup& b) {
-       return a.total_delta_next_ns < b.total_delta_next_ns; }},
-    {"avg_delta_next_ns", [](const TimelineGroup& a, const TimelineGroup& b) {
-       return a.avg_delta_next_ns < b.avg_delta_next_ns; }},
-    {"max_delta_next_ns", [](const TimelineGroup& a, const TimelineGroup& b) {
-       return a.max_delta_next_ns < b.max_delta_next_ns; }},
-    {"total_size_bytes", [](const TimelineGroup& a, const TimelineGroup& b) {
-       return a.total_size_bytes < b.total_size_bytes; }},
+    {"total_delta_next_ns",
+     [](const TimelineGroup& a, const TimelineGroup& b) {
+       return a.total_delta_next_ns < b.total_delta_next_ns;
+     }},
+    {"avg_delta_next_ns",
+     [](const TimelineGroup& a, const TimelineGroup& b) {
+       return a.avg_delta_next_ns < b.avg_delta_next_ns;
+     }},
+    {"max_delta_next_ns",
+     [](const TimelineGroup& a, const TimelineGroup& b) {
+       return a.max_delta_next_ns < b.max_delta_next_ns;
+     }},
+    {"total_size_bytes",
+     [](const TimelineGroup& a, const TimelineGroup& b) {
+       return a.total_size_bytes < b.total_size_bytes;
+     }},
 };
 
 std::string op_key(const TraceEvent& e, std::string (*key)(const TraceEvent&)) {
@@ -52,17 +62,27 @@ struct Grouping {
 constexpr Grouping kGroupings[] = {
     {"type", [](const TraceEvent& e) { return std::string(trace_type_name(e.type)); }},
     {"status", [](const TraceEvent& e) { return std::string(error_code_name(e.status)); }},
-    {"type_status", [](const TraceEvent& e) {
-       return std::string(trace_type_name(e.type)) + '|' + error_code_name(e.status); }},
-    {"op", [](const TraceEvent& e) {
-       return op_key(e, [](const TraceEvent& o) { return std::string(o.op); }); }},
-    {"op_selected_device", [](const TraceEvent& e) {
+    {"type_status",
+     [](const TraceEvent& e) {
+       return std::string(trace_type_name(e.type)) + '|' + error_code_name(e.status);
+     }},
+    {"op",
+     [](const TraceEvent& e) {
+       return op_key(e, [](const TraceEvent& o) { return std::string(o.op); });
+     }},
+    {"op_selected_device",
+     [](const TraceEvent& e) {
        return op_key(e, [](const TraceEvent& o) {
-         return std::string(o.op) + '|' + device_name(o.selected); }); }},
-    {"op_path", [](const TraceEvent& e) {
+         return std::string(o.op) + '|' + device_name(o.selected);
+       });
+     }},
+    {"op_path",
+     [](const TraceEvent& e) {
        return op_key(e, [](const TraceEvent& o) {
          return std::string(o.op) + '|' + device_name(o.selected) +
-                (o.fallback ? "|fallback" : "|direct"); }); }},
+                (o.fallback ? "|fallback" : "|direct");
+       });
+     }},
 };
 
 template <typename Table>
@@ -97,7 +117,8 @@ uint64_t since(uint64_t earlier, uint64_t later) { return later > earlier ? late
 Timeline timeline_of(const std::vector<TraceEvent>& events, const TimelineOptions& options) {
   Timeline timeline;
   timeline.notes =
-      "delta_next_ns is the time from an event's start to the next event's start, in capture order; "
+      "delta_next_ns is the time from an event's start to the next event's start, in capture "
+      "order; "
       "the last event has 0. window_share_pct is a group's part of the whole window.";
   if (events.empty()) return timeline;
   const auto& event_order = find_word(kEventColumns, "event_sort_by", options.event_sort_by);

@@ -42,8 +42,8 @@ constinit std::atomic<int> g_state{kUnread};
 
 struct Applied {
   ForkMutex mutex{LockRank::kTraceConfig};
-  std::string text;        // LC_TRACE as last applied
-  bool enabled = false;    // the choice in force
+  std::string text;      // LC_TRACE as last applied
+  bool enabled = false;  // the choice in force
 };
 Applied& applied() {
   static auto* a = new Applied;
@@ -131,10 +131,14 @@ bool read_state() noexcept {
 std::string duration_text(uint64_t ns) {
   char buffer[32];
   const auto t = static_cast<double>(ns);
-  if (ns < 1000) std::snprintf(buffer, sizeof buffer, "%dns", static_cast<int>(ns));
-  else if (ns < 1000000) std::snprintf(buffer, sizeof buffer, "%.3gus", t * 1e-3);
-  else if (ns < 1000000000) std::snprintf(buffer, sizeof buffer, "%.3gms", t * 1e-6);
-  else std::snprintf(buffer, sizeof buffer, "%.6gs", t * 1e-9);
+  if (ns < 1000)
+    std::snprintf(buffer, sizeof buffer, "%dns", static_cast<int>(ns));
+  else if (ns < 1000000)
+    std::snprintf(buffer, sizeof buffer, "%.3gus", t * 1e-3);
+  else if (ns < 1000000000)
+    std::snprintf(buffer, sizeof buffer, "%.3gms", t * 1e-6);
+  else
+    std::snprintf(buffer, sizeof buffer, "%.6gs", t * 1e-9);
   return buffer;
 }
 
@@ -142,24 +146,36 @@ std::string duration_text(uint64_t ns) {
 
 const char* trace_type_name(TraceType type) noexcept {
   switch (type) {
-    case TraceType::kMallocDevice: return "malloc_device";
-    case TraceType::kFreeDevice: return "free_device";
-    case TraceType::kMemcpy: return "memcpy";
-    case TraceType::kDeviceSynchronize: return "device_synchronize";
-    case TraceType::kApplySyncPolicy: return "apply_sync_policy";
-    case TraceType::kGetDeviceCount: return "get_device_count";
-    case TraceType::kIsCudaAvailable: return "is_cuda_available";
-    case TraceType::kIsMetalAvailable: return "is_metal_available";
-    case TraceType::kPreferredDeviceFor: return "preferred_device_for";
-    case TraceType::kBackendName: return "backend_name";
-    case TraceType::kOpDispatch: return "op_dispatch";
+    case TraceType::kMallocDevice:
+      return "malloc_device";
+    case TraceType::kFreeDevice:
+      return "free_device";
+    case TraceType::kMemcpy:
+      return "memcpy";
+    case TraceType::kDeviceSynchronize:
+      return "device_synchronize";
+    case TraceType::kApplySyncPolicy:
+      return "apply_sync_policy";
+    case TraceType::kGetDeviceCount:
+      return "get_device_count";
+    case TraceType::kIsCudaAvailable:
+      return "is_cuda_available";
+    case TraceType::kIsMetalAvailable:
+      return "is_metal_available";
+    case TraceType::kPreferredDeviceFor:
+      return "preferred_device_for";
+    case TraceType::kBackendName:
+      return "backend_name";
+    case TraceType::kOpDispatch:
+      return "op_dispatch";
   }
   return "unknown";
 }
 
 int64_t trace_op_code(const char* op) noexcept {
-  static constexpr const char* kOps[] = {"unknown",    "matmul",      "vector_add",       "matrix_sub",
-                                         "matrix_div", "conv2d_nchw", "attention_forward"};
+  static constexpr const char* kOps[] = {"unknown",          "matmul",     "vector_add",
+                                         "matrix_sub",       "matrix_div", "conv2d_nchw",
+                                         "attention_forward"};
   for (size_t i = 1; i < std::size(kOps); ++i)
     if (std::strcmp(op, kOps[i]) == 0) return static_cast<int64_t>(i);
   return 0;
@@ -173,7 +189,8 @@ uint64_t monotonic_ns() noexcept {
 
 bool trace_enabled() noexcept {
   const int state = g_state.load(std::memory_order_relaxed);
-  if (state == kUnread) [[unlikely]] return read_state();
+  if (state == kUnread) [[unlikely]]
+    return read_state();
   return state == kOn;
 }
 
@@ -207,7 +224,8 @@ std::vector<TraceEvent> trace_events() {
     const std::lock_guard lock(r.mutex);
     const uint64_t n = std::min<uint64_t>(r.written, kTraceCapacity);
     events.reserve(n);
-    for (uint64_t i = r.written - n; i < r.written; ++i) events.push_back(r.events[i % kTraceCapacity]);
+    for (uint64_t i = r.written - n; i < r.written; ++i)
+      events.push_back(r.events[i % kTraceCapacity]);
   }
   // Events are written when what they report ends; threads interleave. Ordered by their start.
   std::stable_sort(events.begin(), events.end(), [](const TraceEvent& a, const TraceEvent& b) {
@@ -252,9 +270,9 @@ std::string trace_line(const TraceEvent& e) {
   std::string call = e.op;
   std::string policy;
   (void)plan_text(e.plan_id, &kernel, &call, &policy);
-  std::string line = cat("lc,exec,", device_name(e.selected), ",", kernel, ",", call, ",",
-                         policy.empty() ? "-" : policy, ",up=", e.bytes_copied, ",",
-                         duration_text(e.duration_ns));
+  std::string line =
+      cat("lc,exec,", device_name(e.selected), ",", kernel, ",", call, ",",
+          policy.empty() ? "-" : policy, ",up=", e.bytes_copied, ",", duration_text(e.duration_ns));
   if (e.fallback) line += cat(",fallback=", device_name(e.requested));
   if (e.status != ErrorCode::kSuccess) line += cat(",", error_code_name(e.status));
   return line;

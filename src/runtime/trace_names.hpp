@@ -16,8 +16,8 @@ void register_plan_text(uint64_t id, std::string kernel, std::string call, std::
 /// False for an id that is unknown or forgotten.
 bool plan_text(uint64_t id, std::string* kernel, std::string* call, std::string* policy = nullptr);
 
-/// Does what LC_TRACE says, once; throws kInvalidValue where its file cannot be opened. Backends call
-/// it before the first plan, so that the error comes before anything is written.
+/// Does what LC_TRACE says, once; throws kInvalidValue where its file cannot be opened. Backends
+/// call it before the first plan, so that the error comes before anything is written.
 void apply_trace_config();
 /// LC_TRACE may have changed; it is applied again at the next look. While its text stays the same,
 /// what set_trace_enabled() and set_trace_sink() chose stays too.

@@ -57,7 +57,8 @@ int64_t checked_numel(std::string_view op, std::string_view arg, const Shape& sh
   for (const int64_t extent : shape) {
     const int64_t e = std::max<int64_t>(extent, 1);
     if (n > limit / e)
-      throw_arg(op, arg, "at most 2^62 bytes", cat("shape ", shape.str(), " of ", dtype_name(dtype)));
+      throw_arg(op, arg, "at most 2^62 bytes",
+                cat("shape ", shape.str(), " of ", dtype_name(dtype)));
     n *= e;
   }
   return empty ? 0 : n;

@@ -35,7 +35,8 @@ double dtype_eps(DType dtype) noexcept { return row(dtype).eps; }
 
 DType parse_dtype(std::string_view text, std::string_view argument) {
   for (int i = 1; i < kDTypes; ++i)
-    if (text == kRows[static_cast<size_t>(i)].name || text == kRows[static_cast<size_t>(i)].short_name)
+    if (text == kRows[static_cast<size_t>(i)].name ||
+        text == kRows[static_cast<size_t>(i)].short_name)
       return static_cast<DType>(i);
   throw_arg(ErrorCode::kInvalidType, "dtype", argument, dtype_set_names((1u << kDTypes) - 2),
             cat("\"", text, "\""));

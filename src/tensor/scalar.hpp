@@ -31,7 +31,7 @@ inline uint16_t double_to_half(double x) {
   if (a < 0x1p-14)  // subnormal: a multiple of 2^-24; rounding up to 2^-14 gives the right bits
     return static_cast<uint16_t>(sign | static_cast<uint16_t>(std::nearbyint(a * 0x1p24)));
   int e = 0;
-  const double m = std::frexp(a, &e);  // a = m * 2^e, m in [0.5, 1)
+  const double m = std::frexp(a, &e);                                // a = m * 2^e, m in [0.5, 1)
   const auto q = static_cast<uint32_t>(std::nearbyint(m * 2048.0));  // 1024..2048
   return static_cast<uint16_t>(sign | ((static_cast<uint32_t>(e + 14) << 10) + (q - 1024)));
 }
@@ -62,16 +62,26 @@ inline double load_scalar(const void* p, DType dtype) {
     return value;
   };
   switch (dtype) {
-    case DType::kFloat32: return static_cast<double>(read(float{}));
-    case DType::kFloat64: return read(double{});
-    case DType::kFloat16: return static_cast<double>(half_to_float(read(uint16_t{})));
-    case DType::kBFloat16: return static_cast<double>(bfloat_to_float(read(uint16_t{})));
-    case DType::kInt8: return static_cast<double>(read(int8_t{}));
-    case DType::kUInt8: return static_cast<double>(read(uint8_t{}));
-    case DType::kInt32: return static_cast<double>(read(int32_t{}));
-    case DType::kInt64: return static_cast<double>(read(int64_t{}));
-    case DType::kBool: return read(uint8_t{}) != 0 ? 1.0 : 0.0;
-    case DType::kNone: break;
+    case DType::kFloat32:
+      return static_cast<double>(read(float{}));
+    case DType::kFloat64:
+      return read(double{});
+    case DType::kFloat16:
+      return static_cast<double>(half_to_float(read(uint16_t{})));
+    case DType::kBFloat16:
+      return static_cast<double>(bfloat_to_float(read(uint16_t{})));
+    case DType::kInt8:
+      return static_cast<double>(read(int8_t{}));
+    case DType::kUInt8:
+      return static_cast<double>(read(uint8_t{}));
+    case DType::kInt32:
+      return static_cast<double>(read(int32_t{}));
+    case DType::kInt64:
+      return static_cast<double>(read(int64_t{}));
+    case DType::kBool:
+      return read(uint8_t{}) != 0 ? 1.0 : 0.0;
+    case DType::kNone:
+      break;
   }
   return 0;
 }
@@ -84,18 +94,35 @@ inline void store_scalar(void* p, DType dtype, double value) {
     return std::trunc(value < low ? low : value > high ? high : value);
   };
   switch (dtype) {
-    case DType::kFloat32: write(static_cast<float>(value)); break;
-    case DType::kFloat64: write(value); break;
-    case DType::kFloat16: write(double_to_half(value)); break;
-    case DType::kBFloat16: write(double_to_bfloat(value)); break;
-    case DType::kInt8: write(static_cast<int8_t>(integer(-128, 127))); break;
-    case DType::kUInt8: write(static_cast<uint8_t>(integer(0, 255))); break;
-    case DType::kInt32: write(static_cast<int32_t>(integer(-0x1p31, 0x1p31 - 1))); break;
+    case DType::kFloat32:
+      write(static_cast<float>(value));
+      break;
+    case DType::kFloat64:
+      write(value);
+      break;
+    case DType::kFloat16:
+      write(double_to_half(value));
+      break;
+    case DType::kBFloat16:
+      write(double_to_bfloat(value));
+      break;
+    case DType::kInt8:
+      write(static_cast<int8_t>(integer(-128, 127)));
+      break;
+    case DType::kUInt8:
+      write(static_cast<uint8_t>(integer(0, 255)));
+      break;
+    case DType::kInt32:
+      write(static_cast<int32_t>(integer(-0x1p31, 0x1p31 - 1)));
+      break;
     case DType::kInt64:
       write(value >= 0x1p63 ? INT64_MAX : static_cast<int64_t>(integer(-0x1p63, 0x1p63)));
       break;
-    case DType::kBool: write(static_cast<uint8_t>(value != 0 ? 1 : 0)); break;
-    case DType::kNone: break;
+    case DType::kBool:
+      write(static_cast<uint8_t>(value != 0 ? 1 : 0));
+      break;
+    case DType::kNone:
+      break;
   }
 }
 

@@ -1,9 +1,10 @@
+#include "lightning_core/tensor.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
 #include "lightning_core/dispatch.hpp"
-#include "lightning_core/tensor.hpp"
 #include "tensor/scalar.hpp"
 
 namespace lc {
@@ -22,7 +23,8 @@ Tensor from_values(std::span<const T> values, const Shape& shape, DType dtype) {
 }  // namespace
 
 Tensor Tensor::empty(const Shape& shape, DType dtype, Device device) {
-  if (dtype == DType::kNone) throw_arg(ErrorCode::kInvalidType, "tensor", "dtype", "a dtype", "none");
+  if (dtype == DType::kNone)
+    throw_arg(ErrorCode::kInvalidType, "tensor", "dtype", "a dtype", "none");
   const int64_t n = checked_numel("tensor", "shape", shape, dtype);
   (void)device_info(device);  // throws for a device that is not there
   Storage storage = allocate(std::max<int64_t>(n * dtype_size(dtype), 1), device);
@@ -98,8 +100,7 @@ Tensor Tensor::transpose(int64_t axis0, int64_t axis1) const {
 }
 
 Tensor Tensor::permute(const Dims& axes) const {
-  if (axes.rank() != rank())
-    throw_arg("permute", "axes", cat(rank(), " axes"), axes.str());
+  if (axes.rank() != rank()) throw_arg("permute", "axes", cat(rank(), " axes"), axes.str());
   View out = view_;
   uint32_t seen = 0;
   for (int i = 0; i < rank(); ++i) {

@@ -16,7 +16,8 @@ namespace {
 
 Tensor ramp(const Shape& shape, double scale = 1.0) {
   std::vector<float> values(static_cast<size_t>(shape.numel()));
-  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(static_cast<double>(i) * scale);
+  for (size_t i = 0; i < values.size(); ++i)
+    values[i] = static_cast<float>(static_cast<double>(i) * scale);
   return Tensor::from(std::span<const float>(values), shape);
 }
 

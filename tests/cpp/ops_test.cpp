@@ -42,9 +42,12 @@ Values reference(const std::string& line, const std::vector<Values>& values) {
 void expect_near(const Values& got, const Values& want) {
   ASSERT_EQ(got.size(), want.size());
   for (size_t i = 0; i < got.size(); ++i) {
-    if (std::isnan(want[i])) EXPECT_TRUE(std::isnan(got[i])) << "element " << i;
-    else if (std::isinf(want[i])) EXPECT_EQ(got[i], want[i]) << "element " << i;
-    else EXPECT_NEAR(got[i], want[i], 1e-12) << "element " << i;
+    if (std::isnan(want[i]))
+      EXPECT_TRUE(std::isnan(got[i])) << "element " << i;
+    else if (std::isinf(want[i]))
+      EXPECT_EQ(got[i], want[i]) << "element " << i;
+    else
+      EXPECT_NEAR(got[i], want[i], 1e-12) << "element " << i;
   }
 }
 
@@ -441,8 +444,10 @@ std::vector<Tensor> run_composition(const Composer& c, const std::vector<Tensor>
     OpCall call(*node.op);
     for (size_t i = 0; i < node.inputs.size(); ++i) {
       if (node.inputs[i] == Composer::kAbsent) continue;
-      if (node.op->variadic) call.push_input(at(node.inputs[i]).view());
-      else call.in[i] = at(node.inputs[i]).view();
+      if (node.op->variadic)
+        call.push_input(at(node.inputs[i]).view());
+      else
+        call.in[i] = at(node.inputs[i]).view();
     }
     for (const auto& [k, value] : node.attrs) call.attr[k] = value;
     at(node.output) = call_op1(call);

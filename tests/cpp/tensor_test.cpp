@@ -31,7 +31,8 @@ TEST(CheckedNumel, RefusesNegativeAndOverflow) {
   EXPECT_THROW((void)checked_numel("op", "x", Shape{INT64_MAX, 2}, DType::kFloat32), Error);
   EXPECT_THROW((void)checked_numel("op", "x", Shape{int64_t{1} << 61, 4}, DType::kFloat64), Error);
   // An empty shape with huge other extents must not overflow the strides either.
-  EXPECT_THROW((void)checked_numel("op", "x", Shape{0, INT64_MAX, INT64_MAX}, DType::kFloat32), Error);
+  EXPECT_THROW((void)checked_numel("op", "x", Shape{0, INT64_MAX, INT64_MAX}, DType::kFloat32),
+               Error);
   EXPECT_EQ(checked_numel("op", "x", Shape{0, 5}, DType::kFloat32), 0);
   EXPECT_EQ(checked_numel("op", "x", Shape{2, 3, 4}, DType::kFloat32), 24);
 }
@@ -84,8 +85,8 @@ TEST(ReshapeView, KeepsTheElementsInOrder) {
   const View base(data.data(), DType::kFloat32, {2, 3, 4, 5});
   const View transposed = strided(data.data(), {4, 2, 3, 5}, {5, 60, 20, 1});
   const View sliced = strided(data.data(), {2, 3, 2, 5}, {60, 20, 10, 1});
-  const Shape targets[] = {{120}, {6, 20}, {2, 60}, {4, 6, 5}, {24, 5}, {4, 30}, {2, 3, 10}, {6, 2, 5},
-                           {60},  {12, 5}, {2, 3, 2, 5, 1}, {8, 15}};
+  const Shape targets[] = {{120},      {6, 20},   {2, 60}, {4, 6, 5}, {24, 5},         {4, 30},
+                           {2, 3, 10}, {6, 2, 5}, {60},    {12, 5},   {2, 3, 2, 5, 1}, {8, 15}};
   int allowed = 0;
   for (const View& view : {base, transposed, sliced})
     for (const Shape& target : targets) {

@@ -62,7 +62,9 @@ def test_bench_writes_its_files(tmp_path: Path) -> None:
     with (tmp_path / "results" / "quick.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(report["rows"])
-    assert {"lightning_core_ms", "torch_cpu_ms", "best_peer", "ratio", "pct_of_peak"} <= set(rows[0])
+    assert {"lightning_core_ms", "torch_cpu_ms", "best_peer", "ratio", "pct_of_peak"} <= set(
+        rows[0]
+    )
 
 
 def test_info_ops_and_explain(tmp_path: Path) -> None:

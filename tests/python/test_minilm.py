@@ -130,7 +130,9 @@ def _safetensors(header: bytes, data: bytes = b"", length: int | None = None) ->
 
 
 def _entry(shape: list[int], begin: int, end: int) -> bytes:
-    return json.dumps({"a": {"dtype": "F32", "shape": shape, "data_offsets": [begin, end]}}).encode()
+    return json.dumps(
+        {"a": {"dtype": "F32", "shape": shape, "data_offsets": [begin, end]}}
+    ).encode()
 
 
 @pytest.mark.parametrize(

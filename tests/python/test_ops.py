@@ -119,7 +119,9 @@ def strided(draw: st.DrawFn, shape: tuple[int, ...], dtype: Any, low: float, hig
 
 @st.composite
 def broadcast_pair(draw: st.DrawFn, low: float, high: float) -> tuple[Array, Array]:
-    shapes = draw(hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=4, max_side=6, min_side=0))
+    shapes = draw(
+        hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=4, max_side=6, min_side=0)
+    )
     dtype = draw(st.sampled_from(FLOATS))
     a, b = shapes.input_shapes
     return draw(strided(a, dtype, low, high)), draw(strided(b, dtype, low, high))
@@ -281,7 +283,10 @@ def reference_attention(
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("mask_kind", [None, "bool", "float"])
-@pytest.mark.parametrize(("hq", "hkv", "sq", "sk", "d", "dv"), [(4, 2, 19, 33, 8, 8), (2, 2, 1, 70, 16, 5), (3, 1, 40, 40, 24, 24)])
+@pytest.mark.parametrize(
+    ("hq", "hkv", "sq", "sk", "d", "dv"),
+    [(4, 2, 19, 33, 8, 8), (2, 2, 1, 70, 16, 5), (3, 1, 40, 40, 24, 24)],
+)
 def test_attention(
     dtype: Any, causal: bool, mask_kind: str | None, hq: int, hkv: int, sq: int, sk: int, d: int,
     dv: int, rng: np.random.Generator,
@@ -361,7 +366,9 @@ def test_reductions_match_numpy(data: st.DataObject) -> None:
     dtype = data.draw(st.sampled_from(FLOATS))
     shape = data.draw(hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=7))
     x = data.draw(strided(shape, dtype, -4, 4))
-    axes = data.draw(st.one_of(st.none(), st.sets(st.integers(-len(shape), len(shape) - 1), min_size=1)))
+    axes = data.draw(
+        st.one_of(st.none(), st.sets(st.integers(-len(shape), len(shape) - 1), min_size=1))
+    )
     if axes is not None and len({a % len(shape) for a in axes}) != len(axes):
         axes = {a % len(shape) for a in axes}
     axis = None if axes is None else tuple(axes)
@@ -374,8 +381,12 @@ def test_reductions_match_numpy(data: st.DataObject) -> None:
     assert got.shape == want.shape
     assert np.max(np.abs(got - want)) <= 8 * eps(dtype) * np.sqrt(count) * terms
     close(lc.mean(x, axes=axis, keepdims=keep), wide.mean(axis=axis, keepdims=keep), dtype, count)
-    np.testing.assert_array_equal(lc.max(x, axis=axis, keepdims=keep), x.max(axis=axis, keepdims=keep))
-    np.testing.assert_array_equal(lc.min(x, axis=axis, keepdims=keep), x.min(axis=axis, keepdims=keep))
+    np.testing.assert_array_equal(
+        lc.max(x, axis=axis, keepdims=keep), x.max(axis=axis, keepdims=keep)
+    )
+    np.testing.assert_array_equal(
+        lc.min(x, axis=axis, keepdims=keep), x.min(axis=axis, keepdims=keep)
+    )
     one = data.draw(st.integers(-len(shape), len(shape) - 1))
     got = lc.argmax(x, axis=one, keepdims=keep)
     assert got.dtype == np.int64
@@ -469,8 +480,12 @@ def test_embedding_and_where(rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(lc.where(condition, a, b), np.where(condition, a, b))
 
 
-@pytest.mark.parametrize("source", ["float32", "float64", "float16", "int8", "uint8", "int32", "int64", "bool"])
-@pytest.mark.parametrize("target", ["float32", "float64", "float16", "int8", "uint8", "int32", "int64", "bool"])
+@pytest.mark.parametrize(
+    "source", ["float32", "float64", "float16", "int8", "uint8", "int32", "int64", "bool"]
+)
+@pytest.mark.parametrize(
+    "target", ["float32", "float64", "float16", "int8", "uint8", "int32", "int64", "bool"]
+)
 def test_cast_matches_numpy(source: str, target: str) -> None:
     x = np.array([0, 1, 2, 3, 100], source) if source != "bool" else np.array([True, False])
     got = lc.cast(x, target)
@@ -515,7 +530,9 @@ def test_odd_memory_is_read_right() -> None:
     record = np.zeros(3, dtype=[("a", "u1"), ("b", "<f4")])
     record["b"] = [1, 2, 3]
     np.testing.assert_array_equal(lc.neg(record["b"]), [-1, -2, -3])
-    np.testing.assert_array_equal(lc.add(np.broadcast_to(np.float32(2), (3, 3)), 1), np.full((3, 3), 3))
+    np.testing.assert_array_equal(
+        lc.add(np.broadcast_to(np.float32(2), (3, 3)), 1), np.full((3, 3), 3)
+    )
 
 
 def test_keywords_and_positions_agree(rng: np.random.Generator) -> None:

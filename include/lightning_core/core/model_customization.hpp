@@ -38,13 +38,20 @@ inline ModelCustomization makeAggressiveCustomization(ModelFamily family, Execut
   Preset preset{8, seq_len >= 1024 ? 16 : 8};
   switch (family) {
     case ModelFamily::kTransformer:
-    case ModelFamily::kVlm: break;
+    case ModelFamily::kVlm:
+      break;
     case ModelFamily::kLstm:
-    case ModelFamily::kRnn: preset = {1, 8}; break;
+    case ModelFamily::kRnn:
+      preset = {1, 8};
+      break;
     case ModelFamily::kDnn:
-    case ModelFamily::kCnn: preset = {4, 4}; break;
+    case ModelFamily::kCnn:
+      preset = {4, 4};
+      break;
     case ModelFamily::kGcn:
-    case ModelFamily::kGat: preset = {2, 6}; break;
+    case ModelFamily::kGat:
+      preset = {2, 6};
+      break;
   }
   ModelCustomization c;
   c.family = family;
@@ -62,10 +69,14 @@ Policy policyForStage(bool resident, LoopStage stage, const Policy& start, const
                       const Policy& finish) {
   if (!resident) return Policy{};
   switch (stage) {
-    case LoopStage::kOneShot: break;
-    case LoopStage::kStart: return start;
-    case LoopStage::kRun: return run;
-    case LoopStage::kFinish: return finish;
+    case LoopStage::kOneShot:
+      break;
+    case LoopStage::kStart:
+      return start;
+    case LoopStage::kRun:
+      return run;
+    case LoopStage::kFinish:
+      return finish;
   }
   return Policy{};
 }

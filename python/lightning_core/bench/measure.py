@@ -49,7 +49,7 @@ class Timing:
 
 @dataclass
 class Row:
-    """Result of one case. Times in milliseconds, ratios are ours over the peer (below 1: faster)."""
+    """Result of a case. Times in milliseconds; ratios are ours over the peer (below 1: faster)."""
 
     suite: str
     bench: str

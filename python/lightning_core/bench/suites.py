@@ -124,9 +124,7 @@ def _attention(p: _Peers, rng: np.random.Generator, s: int, d: int) -> Case:
     )  # fmt: skip
 
 
-def _conv_relu(
-    p: _Peers, rng: np.random.Generator, n: int, ci: int, h: int, co: int
-) -> Case:
+def _conv_relu(p: _Peers, rng: np.random.Generator, n: int, ci: int, h: int, co: int) -> Case:
     x, w, bias = _uniform(rng, n, ci, h, h), _uniform(rng, co, ci, 3, 3), _uniform(rng, co)
     padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (1, 1), (1, 1)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))

@@ -93,9 +93,7 @@ class MiniLM:
         def vector(name: str, size: int) -> F32:
             return require(weights, name, (size,))
 
-        self._words = require(
-            weights, "embeddings.word_embeddings.weight", (c.vocab_size, hidden)
-        )
+        self._words = require(weights, "embeddings.word_embeddings.weight", (c.vocab_size, hidden))
         self._positions = require(
             weights, "embeddings.position_embeddings.weight", (c.max_position_embeddings, hidden)
         )
@@ -224,9 +222,7 @@ class SentenceEncoder:
         self._tokenizer.enable_truncation(min(256, self.model.config.max_position_embeddings))
         self._tokenizer.enable_padding(pad_id=0)
 
-    def tokenize(
-        self, texts: Sequence[str]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    def tokenize(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """Ids and mask, both [len(texts), longest], padded at the end."""
         encodings = self._tokenizer.encode_batch(list(texts))
         ids = np.array([e.ids for e in encodings], dtype=np.int64)
@@ -260,9 +256,9 @@ class SentenceEncoder:
         )
         return unit
 
-    def nearest(self, query: str, texts: Sequence[str], vectors: F32, top: int = 3) -> list[
-        tuple[int, float]
-    ]:
+    def nearest(
+        self, query: str, texts: Sequence[str], vectors: F32, top: int = 3
+    ) -> list[tuple[int, float]]:
         """The `top` texts nearest to `query`: (index, cosine), best first."""
         scores = lc.matmul(vectors, self.encode([query])[0], device=self.model.device)
         best = sorted(range(len(texts)), key=lambda i: -float(scores[i]))[: max(top, 0)]

@@ -1,4 +1,4 @@
-"""Reading model weights from safetensors files, with errors that say what is wrong with the file."""
+"""Reading model weights from safetensors files; errors say what is wrong with the file."""
 
 from __future__ import annotations
 
@@ -35,10 +35,12 @@ def load_weights(path: Path | str) -> dict[str, Array]:
 
     path = Path(path)
     if not path.is_file():
-        raise WeightsError(f"[load_weights] path: expected a safetensors file, found none at {path}")
+        raise WeightsError(
+            f"[load_weights] path: expected a safetensors file, found none at {path}"
+        )
     try:
         with safe_open(str(path), framework="numpy") as file:
-            return {name: np.ascontiguousarray(file.get_tensor(name)) for name in file.keys()}
+            return {name: np.ascontiguousarray(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118  no dict
     except (SafetensorError, OSError, TypeError, ValueError) as error:
         raise WeightsError(
             f"[load_weights] path: expected a whole safetensors file, found {path} "

@@ -221,9 +221,7 @@ class AttentionSession:
         """Flat list of seq_len * head_dim results."""
         return self.forward_with_policy(q, k, v, self._policy)
 
-    def forward_with_policy(
-        self, q: Any, k: Any, v: Any, policy: AttentionIoPolicy
-    ) -> list[float]:
+    def forward_with_policy(self, q: Any, k: Any, v: Any, policy: AttentionIoPolicy) -> list[float]:
         """As `forward`, under a policy."""
         first, second, third = operands_of("forward", q, k, v, self._shape)
         result = attend(first, second, third, self._causal, self._device, None, policy)

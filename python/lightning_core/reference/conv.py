@@ -31,7 +31,9 @@ def convolve(
         if 0 in value.shape:
             raise RuntimeError(f"invalid value: [{op}] {name}: found shape {value.shape}")
     added = None if bias is None else array(op, "bias", bias).reshape(-1)
-    for name, size in zip(("stride_h", "stride_w", "pad_h", "pad_w"), strides + padding, strict=True):
+    for name, size in zip(
+        ("stride_h", "stride_w", "pad_h", "pad_w"), strides + padding, strict=True
+    ):
         if size < 0:
             raise TypeError(f"[{op}] {name}: expected 0 or more, found {size}")
     return _core.conv2d(
@@ -64,9 +66,7 @@ def conv2d_nchw(
         ValueError: not rank 4, channels or bias length differ, a stride of 0, or a kernel larger
             than the padded input. RuntimeError: an extent of 0.
     """
-    return convolve(
-        "conv2d_nchw", x, w, bias, (stride_h, stride_w), (pad_h, pad_w), device, "none"
-    )
+    return convolve("conv2d_nchw", x, w, bias, (stride_h, stride_w), (pad_h, pad_w), device, "none")
 
 
 def window_of(op: str, out: Any) -> F32:
@@ -107,7 +107,7 @@ def conv2d_nchw_metal_resident(
     phase: str = "run",
     apply_relu: bool = False,
 ) -> None:
-    """One phase of a resident convolution, in one call: start, run, run_batch_sync[:N], sync, finish.
+    """One phase of a resident convolution: start, run, run_batch_sync[:N], sync or finish.
 
     Every phase uploads and computes from the arguments; `finish` and `run_batch_sync` write `out`.
     Hold a `Conv2dMetalResidentSession` to keep operands resident from one phase to the next.
@@ -121,7 +121,7 @@ def conv2d_nchw_metal_resident(
     word, _, count = phase.partition(":")
     if word not in ("start", "run", "run_batch_sync", "sync", "finish"):
         raise ValueError(
-            f"[{op}] phase: expected start, run, run_batch_sync[:N], sync or finish, found {phase!r}"
+            f"[{op}] phase: expected start, run, run_batch_sync[:N], sync, finish, found {phase!r}"
         )
     repeat = 8
     if count:

@@ -74,7 +74,8 @@ def matmul2d_resident_session(a: Any, b: Any) -> MatMulMetalResidentSession:
     first, second = _check_2d("matmul2d_resident_session", a, b)
     if first.shape[1] != second.shape[0]:
         raise ValueError(
-            f"[matmul2d_resident_session] b: expected {first.shape[1]} rows, found {second.shape[0]}"
+            f"[matmul2d_resident_session] b: expected {first.shape[1]} rows, "
+            f"found {second.shape[0]}"
         )
     return MatMulMetalResidentSession(first.shape[0], first.shape[1], second.shape[1])
 
@@ -148,9 +149,7 @@ def matmul_np(a: Any, b: Any, m: int, k: int, n: int, device: Device = None) -> 
     return _flat_matmul("matmul_np", a, b, m, k, n, device).reshape(-1)
 
 
-def matmul_np_into(
-    a: Any, b: Any, out: F32, m: int, k: int, n: int, device: Device = None
-) -> None:
+def matmul_np_into(a: Any, b: Any, out: F32, m: int, k: int, n: int, device: Device = None) -> None:
     """Product of flat operands into `out`, float32 of m * n elements in any shape."""
     _flat_matmul("matmul_np_into", a, b, m, k, n, device, out)
 

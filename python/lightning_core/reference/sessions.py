@@ -195,7 +195,7 @@ class VectorAddMetalResidentSession(_Resident):
 
 
 class MatrixElemwiseMetalResidentSession:
-    """a - b and a / b of [rows, cols] matrices with resident operands, apart for each of the two."""
+    """a - b and a / b of [rows, cols] matrices, each of the two with operands of its own."""
 
     def __init__(self, rows: int, cols: int) -> None:
         """RuntimeError for a size of 0, TypeError for a negative one."""

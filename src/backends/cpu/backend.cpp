@@ -19,8 +19,8 @@
 namespace lc::cpu {
 namespace {
 
-/// The choices that follow from the configuration. Plans point into them, so none is ever destroyed;
-/// there are as many as different (instruction set, thread count) pairs were asked for.
+/// The choices that follow from the configuration. Plans point into them, so none is ever
+/// destroyed; there are as many as different (instruction set, thread count) pairs were asked for.
 struct Choice {
   DeviceInfo info;
   const KernelList* kernels;

@@ -9,25 +9,25 @@
 namespace lc::cpu {
 namespace {
 
-constexpr double kRangeNs = 2000;       ///< least work worth handing to another thread
-constexpr int64_t kTile = 1024;         ///< elements of a stack tile
-constexpr int64_t kTileRows = 16;       ///< rows of a tile read from a transposed operand
-constexpr int64_t kUnit = 16384;        ///< elements a unit takes where nothing needs a tile
-constexpr int64_t kShortRow = 32;       ///< rows below this are packed, several to a block
-constexpr int64_t kStreamTile = 8192;   ///< bytes computed in cache before they are streamed out
+constexpr double kRangeNs = 2000;      ///< least work worth handing to another thread
+constexpr int64_t kTile = 1024;        ///< elements of a stack tile
+constexpr int64_t kTileRows = 16;      ///< rows of a tile read from a transposed operand
+constexpr int64_t kUnit = 16384;       ///< elements a unit takes where nothing needs a tile
+constexpr int64_t kShortRow = 32;      ///< rows below this are packed, several to a block
+constexpr int64_t kStreamTile = 8192;  ///< bytes computed in cache before they are streamed out
 
 struct Params {
   BlockFn fn;
   int64_t n;
-  int64_t grain;    ///< 0: inline
+  int64_t grain;  ///< 0: inline
   double ns;
   int32_t n_in;
   uint32_t scalars;
   uint8_t in_size[kMaxElementwiseInputs];
   uint8_t out_size;
-  bool flat;        ///< all operands contiguous or of one value
+  bool flat;  ///< all operands contiguous or of one value
   bool stream;
-  StridedLoop loop; ///< where not flat; its base is set at launch
+  StridedLoop loop;                  ///< where not flat; its base is set at launch
   int64_t offset[kMaxLoopOperands];  ///< bytes from an operand's data to its base
 };
 
@@ -139,8 +139,9 @@ void run_blocks(const Params& p, StridedLoop& l) {
   const int64_t cols = l.inner();
   const int64_t rows = l.rank > 1 ? l.extent[l.rank - 2] : 1;
   const int64_t bc = std::min(cols, transposed ? kTile / kTileRows : tiled ? kTile : kUnit);
-  const int64_t br =
-      std::min(rows, transposed ? kTileRows : tiled ? kTile / bc : std::max<int64_t>(1, kUnit / bc));
+  const int64_t br = std::min(rows, transposed ? kTileRows
+                                    : tiled    ? kTile / bc
+                                               : std::max<int64_t>(1, kUnit / bc));
   const int64_t row_blocks = (rows + br - 1) / br;
   const int64_t col_blocks = (cols + bc - 1) / bc;
   const int outer_dims = std::max(l.rank - 2, 0);
@@ -208,8 +209,8 @@ void run_blocks(const Params& p, StridedLoop& l) {
 }  // namespace
 
 int64_t range_grain(int64_t n, double ns) {
-  const double parts = std::min(static_cast<double>(n) * ns / kRangeNs,
-                                static_cast<double>(num_threads()));
+  const double parts =
+      std::min(static_cast<double>(n) * ns / kRangeNs, static_cast<double>(num_threads()));
   if (parts < 2) return n > 0 ? n : 1;
   const auto grain = static_cast<int64_t>(static_cast<double>(n) / parts) + 1;
   return grain > 1024 ? (grain + 63) / 64 * 64 : grain;

@@ -1,6 +1,6 @@
-// The one driver of elementwise kernels: unary, binary, comparison, where. A kernel gives a function
-// on contiguous blocks; this brings strided and broadcast operands to it through tiles on the stack,
-// never through a copy of a whole input.
+// The one driver of elementwise kernels: unary, binary, comparison, where. A kernel gives a
+// function on contiguous blocks; this brings strided and broadcast operands to it through tiles on
+// the stack, never through a copy of a whole input.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +21,8 @@ void prepare_elementwise(const OpCall& call, const DeviceInfo& info, BlockFn fn,
                          Prepared& prepared);
 void launch_elementwise(const Launch& launch);
 
-/// Elements per range so that `n` elements of `ns` nanoseconds each are cut into one range a thread,
-/// of some microseconds at least; for parallel_ranges().
+/// Elements per range so that `n` elements of `ns` nanoseconds each are cut into one range a
+/// thread, of some microseconds at least; for parallel_ranges().
 [[nodiscard]] int64_t range_grain(int64_t n, double ns);
 
 }  // namespace lc::cpu

@@ -48,14 +48,18 @@ inline constexpr int kMr = 4;
 /// masked loads touch the whole vector.
 template <class D, class M, class T = hn::TFromD<D>>
 HWY_INLINE hn::Vec<D> LoadPart(D d, M mask, int64_t count, const T* p) {
-  if constexpr (kMaskedTails) return hn::MaskedLoad(mask, d, p);
-  else return LoadTail(d, p, static_cast<size_t>(count), T{0});
+  if constexpr (kMaskedTails)
+    return hn::MaskedLoad(mask, d, p);
+  else
+    return LoadTail(d, p, static_cast<size_t>(count), T{0});
 }
 
 template <class D, class M, class V, class T = hn::TFromD<D>>
 HWY_INLINE void StorePart(V v, D d, M mask, int64_t count, T* p) {
-  if constexpr (kMaskedTails) hn::BlendedStore(v, mask, d, p);
-  else StoreTail(v, d, p, static_cast<size_t>(count));
+  if constexpr (kMaskedTails)
+    hn::BlendedStore(v, mask, d, p);
+  else
+    StoreTail(v, d, p, static_cast<size_t>(count));
 }
 
 template <typename T>
@@ -64,8 +68,8 @@ HWY_INLINE int64_t VectorLanes() {
 }
 
 /// One register tile over k products. A: element (i, p) at a[i * a_row + p * a_k]; B: row p at
-/// b + p * b_k; C: row i at c + i * c_row. `cols` counts what is stored of kNv vectors where kMasked
-/// (B must then be readable over whole vectors, or `mask_b` set).
+/// b + p * b_k; C: row i at c + i * c_row. `cols` counts what is stored of kNv vectors where
+/// kMasked (B must then be readable over whole vectors, or `mask_b` set).
 template <typename T, int kRows, int kNv, bool kMasked, bool kPackedA>
 HWY_NOINLINE void Tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, int64_t a_k,
                        const T* HWY_RESTRICT b, int64_t b_k, T* HWY_RESTRICT c, int64_t c_row,
@@ -79,11 +83,11 @@ HWY_NOINLINE void Tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, int64_
 #define LC_DECLARE(i) \
   V x##i = zero;      \
   V y##i = zero;
-  LC_DECLARE(0) LC_DECLARE(1) LC_DECLARE(2) LC_DECLARE(3) LC_DECLARE(4) LC_DECLARE(5) LC_DECLARE(6)
-  LC_DECLARE(7) LC_DECLARE(8) LC_DECLARE(9) LC_DECLARE(10) LC_DECLARE(11) LC_DECLARE(12)
-  LC_DECLARE(13)
+  LC_DECLARE(0)
+  LC_DECLARE(1) LC_DECLARE(2) LC_DECLARE(3) LC_DECLARE(4) LC_DECLARE(5) LC_DECLARE(6) LC_DECLARE(7)
+      LC_DECLARE(8) LC_DECLARE(9) LC_DECLARE(10) LC_DECLARE(11) LC_DECLARE(12) LC_DECLARE(13)
 #undef LC_DECLARE
-  for (int64_t p = 0; p < k; ++p) {
+          for (int64_t p = 0; p < k; ++p) {
     V b0;
     V b1 = zero;
     if constexpr (kNv == 2) {
@@ -92,16 +96,17 @@ HWY_NOINLINE void Tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, int64_
     } else {
       b0 = kMasked ? LoadPart(d, last, rest, b) : hn::LoadU(d, b);
     }
-#define LC_ROW(i)                                                        \
-  if constexpr (kRows > i) {                                             \
-    const V v = hn::Set(d, kPackedA ? a[i] : a[i * a_row]);              \
-    x##i = hn::MulAdd(v, b0, x##i);                                      \
-    if constexpr (kNv == 2) y##i = hn::MulAdd(v, b1, y##i);              \
+#define LC_ROW(i)                                           \
+  if constexpr (kRows > i) {                                \
+    const V v = hn::Set(d, kPackedA ? a[i] : a[i * a_row]); \
+    x##i = hn::MulAdd(v, b0, x##i);                         \
+    if constexpr (kNv == 2) y##i = hn::MulAdd(v, b1, y##i); \
   }
-    LC_ROW(0) LC_ROW(1) LC_ROW(2) LC_ROW(3) LC_ROW(4) LC_ROW(5) LC_ROW(6) LC_ROW(7) LC_ROW(8)
-    LC_ROW(9) LC_ROW(10) LC_ROW(11) LC_ROW(12) LC_ROW(13)
+    LC_ROW(0)
+    LC_ROW(1) LC_ROW(2) LC_ROW(3) LC_ROW(4) LC_ROW(5) LC_ROW(6) LC_ROW(7) LC_ROW(8) LC_ROW(9)
+        LC_ROW(10) LC_ROW(11) LC_ROW(12) LC_ROW(13)
 #undef LC_ROW
-    a += kPackedA ? kRows : a_k;
+            a += kPackedA ? kRows : a_k;
     b += b_k;
   }
   const V scale = hn::Set(d, alpha);
@@ -120,14 +125,15 @@ HWY_NOINLINE void Tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, int64_
   };
 #define LC_STORE(i) \
   if constexpr (kRows > i) store(c + i * c_row, x##i, y##i);
-  LC_STORE(0) LC_STORE(1) LC_STORE(2) LC_STORE(3) LC_STORE(4) LC_STORE(5) LC_STORE(6) LC_STORE(7)
-  LC_STORE(8) LC_STORE(9) LC_STORE(10) LC_STORE(11) LC_STORE(12) LC_STORE(13)
+  LC_STORE(0)
+  LC_STORE(1) LC_STORE(2) LC_STORE(3) LC_STORE(4) LC_STORE(5) LC_STORE(6) LC_STORE(7) LC_STORE(8)
+      LC_STORE(9) LC_STORE(10) LC_STORE(11) LC_STORE(12) LC_STORE(13)
 #undef LC_STORE
 }
 
 template <typename T>
-using TileFn = void (*)(int64_t, const T*, int64_t, int64_t, const T*, int64_t, T*, int64_t, T, bool,
-                        int64_t);
+using TileFn = void (*)(int64_t, const T*, int64_t, int64_t, const T*, int64_t, T*, int64_t, T,
+                        bool, int64_t);
 
 /// [rows - 1][vectors - 1][masked]
 template <typename T, bool kPackedA, int... kRow>
@@ -140,8 +146,9 @@ HWY_INLINE TileFn<T> FindTile(int rows, int vectors, bool masked,
 }
 
 template <typename T, bool kPackedA>
-HWY_INLINE void RunTile(int64_t rows, int64_t cols, int64_t k, const T* a, int64_t a_row, int64_t a_k,
-                        const T* b, int64_t b_k, T* c, int64_t c_row, T alpha, bool accumulate) {
+HWY_INLINE void RunTile(int64_t rows, int64_t cols, int64_t k, const T* a, int64_t a_row,
+                        int64_t a_k, const T* b, int64_t b_k, T* c, int64_t c_row, T alpha,
+                        bool accumulate) {
   const int64_t N = VectorLanes<T>();
   const int vectors = cols > N ? 2 : 1;
   const bool masked = cols != vectors * N;
@@ -216,13 +223,14 @@ HWY_INLINE void PackPanel(const T* from, int64_t row, int64_t step, int64_t rows
 
 /// Bias and activation over a finished block of C, in place.
 template <typename T, Activation kActivation>
-HWY_NOINLINE void FinishRows(const GemmEpilogue<T>& e, T* c, int64_t c_row, int64_t row, int64_t rows,
-                             int64_t col, int64_t cols) {
+HWY_NOINLINE void FinishRows(const GemmEpilogue<T>& e, T* c, int64_t c_row, int64_t row,
+                             int64_t rows, int64_t col, int64_t cols) {
   const GemmTag<T> d;
   const int64_t N = VectorLanes<T>();
   for (int64_t i = 0; i < rows; ++i) {
     T* HWY_RESTRICT p = c + i * c_row;
-    const auto row_bias = hn::Set(d, e.row_bias != nullptr ? e.row_bias[(row + i) * e.bias_step] : T{0});
+    const auto row_bias =
+        hn::Set(d, e.row_bias != nullptr ? e.row_bias[(row + i) * e.bias_step] : T{0});
     const bool vector_bias = e.col_bias != nullptr && e.bias_step == 1;
     for (int64_t j = 0; j < cols; j += N) {
       const int64_t n = std::min(N, cols - j);
@@ -236,8 +244,10 @@ HWY_NOINLINE void FinishRows(const GemmEpilogue<T>& e, T* c, int64_t c_row, int6
         v = hn::Add(v, hn::Load(d, lanes));
       }
       v = ActivateT<kActivation>(d, v);
-      if (n == N) hn::StoreU(v, d, p + j);
-      else StorePart(v, d, mask, n, p + j);
+      if (n == N)
+        hn::StoreU(v, d, p + j);
+      else
+        StorePart(v, d, mask, n, p + j);
     }
   }
 }
@@ -247,13 +257,20 @@ HWY_INLINE void Finish(const GemmEpilogue<T>& e, T* c, int64_t c_row, int64_t ro
                        int64_t col, int64_t cols) {
   if (!e.any()) return;
   switch (e.activation) {
-    case Activation::kNone: return FinishRows<T, Activation::kNone>(e, c, c_row, row, rows, col, cols);
-    case Activation::kRelu: return FinishRows<T, Activation::kRelu>(e, c, c_row, row, rows, col, cols);
-    case Activation::kGelu: return FinishRows<T, Activation::kGelu>(e, c, c_row, row, rows, col, cols);
-    case Activation::kGeluTanh: return FinishRows<T, Activation::kGeluTanh>(e, c, c_row, row, rows, col, cols);
-    case Activation::kSilu: return FinishRows<T, Activation::kSilu>(e, c, c_row, row, rows, col, cols);
-    case Activation::kSigmoid: return FinishRows<T, Activation::kSigmoid>(e, c, c_row, row, rows, col, cols);
-    case Activation::kTanh: return FinishRows<T, Activation::kTanh>(e, c, c_row, row, rows, col, cols);
+    case Activation::kNone:
+      return FinishRows<T, Activation::kNone>(e, c, c_row, row, rows, col, cols);
+    case Activation::kRelu:
+      return FinishRows<T, Activation::kRelu>(e, c, c_row, row, rows, col, cols);
+    case Activation::kGelu:
+      return FinishRows<T, Activation::kGelu>(e, c, c_row, row, rows, col, cols);
+    case Activation::kGeluTanh:
+      return FinishRows<T, Activation::kGeluTanh>(e, c, c_row, row, rows, col, cols);
+    case Activation::kSilu:
+      return FinishRows<T, Activation::kSilu>(e, c, c_row, row, rows, col, cols);
+    case Activation::kSigmoid:
+      return FinishRows<T, Activation::kSigmoid>(e, c, c_row, row, rows, col, cols);
+    case Activation::kTanh:
+      return FinishRows<T, Activation::kTanh>(e, c, c_row, row, rows, col, cols);
   }
 }
 
@@ -283,7 +300,8 @@ HWY_INLINE void GemmColumns(const GemmSizes& s, const GemmEpilogue<T>& e, const 
       const T* a = packed_a + r0 * kc;
       T* to = c + (row0 + r0) * c_row + col * c_col;
       if (HWY_LIKELY(c_col == 1)) {
-        RunTile<T, true>(height, cols, kc, a, 0, 0, b, b_step, to, c_row, static_cast<T>(s.alpha), !first);
+        RunTile<T, true>(height, cols, kc, a, 0, 0, b, b_step, to, c_row, static_cast<T>(s.alpha),
+                         !first);
         if (last) Finish(e, to, c_row, row0 + r0, height, col, cols);
         continue;
       }
@@ -291,7 +309,8 @@ HWY_INLINE void GemmColumns(const GemmSizes& s, const GemmEpilogue<T>& e, const 
       if (!first)
         for (int64_t r = 0; r < height; ++r)
           for (int64_t j = 0; j < cols; ++j) tile[r * NR + j] = to[r * c_row + j * c_col];
-      RunTile<T, true>(height, cols, kc, a, 0, 0, b, b_step, tile, NR, static_cast<T>(s.alpha), !first);
+      RunTile<T, true>(height, cols, kc, a, 0, 0, b, b_step, tile, NR, static_cast<T>(s.alpha),
+                       !first);
       if (last) Finish(e, tile, NR, row0 + r0, height, col, cols);
       for (int64_t r = 0; r < height; ++r)
         for (int64_t j = 0; j < cols; ++j) to[r * c_row + j * c_col] = tile[r * NR + j];
@@ -337,8 +356,9 @@ void GemmPacked(const GemmSizes& s, const GemmBlocks& blocks, const GemmEpilogue
         const int64_t begin = part_rows(part);
         const int64_t col0 = column_panels * t / col_parts * NR;
         const int64_t col1 = std::min(column_panels * (t + 1) / col_parts * NR, s.n);
-        GemmColumns<T>(s, e, packed_a + begin * kc, row0 + begin, part_rows(part + 1) - begin, p0, kc,
-                       col0, col1, c, c_row, c_col, panels_b + task * blocks.b_elements, pack_b);
+        GemmColumns<T>(s, e, packed_a + begin * kc, row0 + begin, part_rows(part + 1) - begin, p0,
+                       kc, col0, col1, c, c_row, c_col, panels_b + task * blocks.b_elements,
+                       pack_b);
       };
       if (threads <= 1) {
         pack_part(0);
@@ -353,7 +373,8 @@ void GemmPacked(const GemmSizes& s, const GemmBlocks& blocks, const GemmEpilogue
           for (int64_t i = panels * t / share; i < panels * (t + 1) / share; ++i) {
             const int64_t r = PanelRow(rows, panels, i);
             const int64_t height = PanelRow(rows, panels, i + 1) - r;
-            PackPanel(a + (row0 + r) * a_row + p0 * a_k, a_row, a_k, height, kc, packed_a + r * kc, height);
+            PackPanel(a + (row0 + r) * a_row + p0 * a_k, a_row, a_k, height, kc, packed_a + r * kc,
+                      height);
           }
         });
       } else {
@@ -391,8 +412,8 @@ struct MatrixB {
   const T* b;
   int64_t row, col;
   bool in_place;
-  HWY_INLINE void operator()(int64_t p0, int64_t kc, int64_t c0, int64_t cols, T* panel, const T** from,
-                             int64_t* step) const {
+  HWY_INLINE void operator()(int64_t p0, int64_t kc, int64_t c0, int64_t cols, T* panel,
+                             const T** from, int64_t* step) const {
     const T* source = b + p0 * row + c0 * col;
     if (in_place) {
       *from = source;
@@ -406,8 +427,8 @@ struct MatrixB {
 
 /// y[n] = x[k] B[k, n], B's rows contiguous: sums of rows, eight vectors of columns at a time.
 template <typename T>
-HWY_INLINE void GemvRows(const GemmSizes& s, const T* x, int64_t x_step, const T* b, int64_t b_row, T* y,
-                         int64_t y_step, int64_t col0, int64_t col1) {
+HWY_INLINE void GemvRows(const GemmSizes& s, const T* x, int64_t x_step, const T* b, int64_t b_row,
+                         T* y, int64_t y_step, int64_t col0, int64_t col1) {
   const GemmTag<T> d;
   const int64_t N = VectorLanes<T>();
   const auto alpha = hn::Set(d, static_cast<T>(s.alpha));
@@ -456,14 +477,13 @@ HWY_INLINE void GemvRows(const GemmSizes& s, const T* x, int64_t x_step, const T
 
 /// y[n] = x[k] B[k, n], B's columns contiguous (a weight matrix): dot products, four at a time.
 template <typename T>
-HWY_INLINE void GemvDots(const GemmSizes& s, const T* x, const T* b, int64_t b_col, T* y, int64_t y_step,
-                         int64_t col0, int64_t col1) {
+HWY_INLINE void GemvDots(const GemmSizes& s, const T* x, const T* b, int64_t b_col, T* y,
+                         int64_t y_step, int64_t col0, int64_t col1) {
   const GemmTag<T> d;
   const int64_t N = VectorLanes<T>();
   const T alpha = static_cast<T>(s.alpha);
-  const auto sum_of = [&](auto a0, auto a1) HWY_ATTR {
-    return hn::GetLane(hn::SumOfLanes(d, hn::Add(a0, a1)));
-  };
+  const auto sum_of = [&](auto a0, auto a1)
+                          HWY_ATTR { return hn::GetLane(hn::SumOfLanes(d, hn::Add(a0, a1))); };
   const int64_t whole = s.k / (2 * N) * (2 * N);
   int64_t j = col0;
   for (; j + 4 <= col1; j += 4) {

@@ -49,8 +49,8 @@ int quota_v1(const std::string& directory) {
   return quota_text >> quota && period_text >> period ? processors_of(quota, period) : 0;
 }
 
-/// Smallest limit of a group and those above it. In a container the path may be the host's, which is
-/// not there; the mount's root, always looked at, then is the container's own group.
+/// Smallest limit of a group and those above it. In a container the path may be the host's, which
+/// is not there; the mount's root, always looked at, then is the container's own group.
 int smallest_quota(const std::string& mount, std::string path, int (*quota)(const std::string&)) {
   int least = 0;
   for (;;) {
@@ -89,10 +89,17 @@ void read_caches(HostInfo& info) {
     const int64_t bytes = cache_bytes(read_file(dir + "/size"));
     if (bytes <= 0) continue;
     switch (std::atoi(read_file(dir + "/level").c_str())) {
-      case 1: info.l1_bytes = bytes; break;
-      case 2: info.l2_bytes = bytes; break;
-      case 3: info.l3_bytes = bytes; break;
-      default: break;
+      case 1:
+        info.l1_bytes = bytes;
+        break;
+      case 2:
+        info.l2_bytes = bytes;
+        break;
+      case 3:
+        info.l3_bytes = bytes;
+        break;
+      default:
+        break;
     }
   }
 }
@@ -173,7 +180,8 @@ HostInfo host_info() {
   for (std::string line; std::getline(lines, line);)
     if (line.starts_with("model name") || line.starts_with("Model")) {
       const size_t at = line.find_first_not_of(" \t", line.find(':') + 1);
-      if (line.find(':') != std::string::npos && at != std::string::npos) info.name = line.substr(at);
+      if (line.find(':') != std::string::npos && at != std::string::npos)
+        info.name = line.substr(at);
       break;
     }
   read_caches(info);
@@ -225,8 +233,10 @@ void* host_alloc(int64_t bytes) noexcept {
 
 void host_free(void* p, int64_t bytes) noexcept {
   if (p == nullptr) return;
-  if (bytes < kMappedBytes) std::free(p);
-  else munmap(p, static_cast<size_t>(round_up(bytes, page_bytes())));
+  if (bytes < kMappedBytes)
+    std::free(p);
+  else
+    munmap(p, static_cast<size_t>(round_up(bytes, page_bytes())));
 }
 
 }  // namespace lc::cpu

@@ -31,8 +31,10 @@ bool collapse_rows(const View& v, int64_t* rows, int64_t* stride) {
   *stride = v.rank() > 0 ? v.shape.back() : 1;
   for (int i = v.rank() - 2; i >= 0; --i) {
     if (v.shape[i] == 1) continue;
-    if (*rows == 1) *stride = v.strides[i];
-    else if (v.strides[i] != *stride * *rows) return false;
+    if (*rows == 1)
+      *stride = v.strides[i];
+    else if (v.strides[i] != *stride * *rows)
+      return false;
     *rows *= v.shape[i];
   }
   return true;
@@ -82,7 +84,9 @@ MatmulPlan matmul_plan(const OpCall& call) {
   // One B for all, and A's batches follow one another: they are more rows of one product.
   while (p.batch_rank > 0) {
     const int last = p.batch_rank - 1;
-    if (p.batch_b[last] != 0 || p.batch_a[last] != p.a_row * p.s.m || p.batch_c[last] != p.c_row * p.s.m) break;
+    if (p.batch_b[last] != 0 || p.batch_a[last] != p.a_row * p.s.m ||
+        p.batch_c[last] != p.c_row * p.s.m)
+      break;
     p.s.m *= p.batch_shape[last];
     p.batch /= p.batch_shape[last];
     --p.batch_rank;

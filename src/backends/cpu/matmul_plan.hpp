@@ -8,8 +8,8 @@
 
 namespace lc::cpu {
 
-/// Strides in elements. After normalisation, `swapped` says that A and B changed places, which turns
-/// a column-major result into a row-major one.
+/// Strides in elements. After normalisation, `swapped` says that A and B changed places, which
+/// turns a column-major result into a row-major one.
 struct MatmulPlan {
   GemmSizes s;
   GemmBlocks blocks;
@@ -17,9 +17,9 @@ struct MatmulPlan {
   int64_t b_k, b_col;
   int64_t c_row, c_col;
   int64_t bias_step;
-  int64_t threads;         ///< of one product
-  int64_t batch_threads;   ///< products at the same time, each on one thread
-  int64_t slot;            ///< workspace elements of one product
+  int64_t threads;        ///< of one product
+  int64_t batch_threads;  ///< products at the same time, each on one thread
+  int64_t slot;           ///< workspace elements of one product
   int64_t batch;
   int batch_rank;
   int64_t batch_shape[6], batch_a[6], batch_b[6], batch_c[6];

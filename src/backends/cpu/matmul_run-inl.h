@@ -54,7 +54,8 @@ HWY_INLINE void ForEachProduct(const MatmulPlan& p, const Launch& l, F&& f) {
     return;
   }
   parallel_for(p.batch_threads, [&](int64_t t) HWY_ATTR {
-    for (int64_t i = p.batch * t / p.batch_threads; i < p.batch * (t + 1) / p.batch_threads; ++i) one(i, t);
+    for (int64_t i = p.batch * t / p.batch_threads; i < p.batch * (t + 1) / p.batch_threads; ++i)
+      one(i, t);
   });
 }
 
@@ -62,8 +63,10 @@ HWY_INLINE void ForEachProduct(const MatmulPlan& p, const Launch& l, F&& f) {
 HWY_INLINE void ShareOut(MatmulPlan& p, const DeviceInfo& info, bool worth_it) {
   p.threads = p.batch_threads = 1;
   if (!worth_it || info.threads <= 1) return;
-  if (p.batch >= info.threads) p.batch_threads = info.threads;
-  else p.threads = info.threads;
+  if (p.batch >= info.threads)
+    p.batch_threads = info.threads;
+  else
+    p.threads = info.threads;
 }
 
 template <typename T>
@@ -71,8 +74,10 @@ void RunGemv(const MatmulPlan& p, const Launch& l) {
   const GemmEpilogue<T> e = EpilogueOf<T>(p, l);
   ForEachProduct<T>(p, l, [&](const T* a, const T* b, T* c, int64_t) HWY_ATTR {
     const auto part = [&](int64_t col0, int64_t col1) HWY_ATTR {
-      if (p.b_k == 1 && p.a_k == 1) GemvDots(p.s, a, b, p.b_col, c, p.c_col, col0, col1);
-      else GemvRows(p.s, a, p.a_k, b, p.b_k, c, p.c_col, col0, col1);
+      if (p.b_k == 1 && p.a_k == 1)
+        GemvDots(p.s, a, b, p.b_col, c, p.c_col, col0, col1);
+      else
+        GemvRows(p.s, a, p.a_k, b, p.b_k, c, p.c_col, col0, col1);
       if (!e.any()) return;
       if (p.c_col == 1) {
         Finish(e, c + col0, 1, 0, 1, col0, col1 - col0);
@@ -80,8 +85,10 @@ void RunGemv(const MatmulPlan& p, const Launch& l) {
         for (int64_t j = col0; j < col1; ++j) Finish(e, c + j * p.c_col, 1, 0, 1, j, 1);
       }
     };
-    if (p.threads > 1) parallel_ranges(p.s.n, 8 * VectorLanes<T>(), part);
-    else part(0, p.s.n);
+    if (p.threads > 1)
+      parallel_ranges(p.s.n, 8 * VectorLanes<T>(), part);
+    else
+      part(0, p.s.n);
   });
 }
 
@@ -106,7 +113,8 @@ void RunDirect(const MatmulPlan& p, const Launch& l) {
       } else {
         s.m = end - begin;
         if (part.row_bias != nullptr) part.row_bias += begin * e.bias_step;
-        GemmDirect(s, part, a + begin * p.a_row, p.a_row, p.a_k, b, p.b_k, c + begin * p.c_row, p.c_row);
+        GemmDirect(s, part, a + begin * p.a_row, p.a_row, p.a_k, b, p.b_k, c + begin * p.c_row,
+                   p.c_row);
       }
     });
   });
@@ -119,8 +127,8 @@ void RunPacked(const MatmulPlan& p, const Launch& l) {
   ForEachProduct<T>(p, l, [&](const T* a, const T* b, T* c, int64_t slot) HWY_ATTR {
     // A panel of B used by one or two panels of rows is not worth copying.
     const bool in_place = p.b_col == 1 && p.s.m <= 2 * kMr;
-    GemmPacked<T>(p.s, p.blocks, e, a, p.a_row, p.a_k, c, p.c_row, p.c_col, workspace + slot * p.slot,
-                  p.threads, MatrixB<T>{b, p.b_k, p.b_col, in_place});
+    GemmPacked<T>(p.s, p.blocks, e, a, p.a_row, p.a_k, c, p.c_row, p.c_col,
+                  workspace + slot * p.slot, p.threads, MatrixB<T>{b, p.b_k, p.b_col, in_place});
   });
 }
 
@@ -142,15 +150,19 @@ inline Support DirectTakes(const MatmulPlan& p) {
   return Support::yes();
 }
 
-template <void (*kF32)(const MatmulPlan&, const Launch&), void (*kF64)(const MatmulPlan&, const Launch&)>
+template <void (*kF32)(const MatmulPlan&, const Launch&),
+          void (*kF64)(const MatmulPlan&, const Launch&)>
 void LaunchPlan(const Launch& l) {
   const auto& p = l.prepared.get<MatmulPlan>();
-  if (p.dtype == DType::kFloat32) kF32(p, l);
-  else kF64(p, l);
+  if (p.dtype == DType::kFloat32)
+    kF32(p, l);
+  else
+    kF64(p, l);
 }
 
 inline void PrepareGemv(MatmulPlan p, const DeviceInfo& info, Prepared& out) {
-  const double bytes = static_cast<double>(p.s.n) * static_cast<double>(p.s.k * dtype_size(p.dtype));
+  const double bytes =
+      static_cast<double>(p.s.n) * static_cast<double>(p.s.k * dtype_size(p.dtype));
   ShareOut(p, info, bytes * static_cast<double>(p.batch) > kParallelBytes);
   out.set(p);
 }
@@ -162,7 +174,8 @@ inline void PrepareDirect(MatmulPlan p, const DeviceInfo& info, Prepared& out) {
 
 inline void PreparePacked(MatmulPlan p, const DeviceInfo& info, Prepared& out) {
   ShareOut(p, info, FlopsOf(p) * static_cast<double>(p.batch) > kParallelFlops);
-  const int64_t width = 2 * (p.dtype == DType::kFloat32 ? VectorLanes<float>() : VectorLanes<double>());
+  const int64_t width =
+      2 * (p.dtype == DType::kFloat32 ? VectorLanes<float>() : VectorLanes<double>());
   p.blocks = gemm_blocks(p.s.m, p.s.k, width, dtype_size(p.dtype), info);
   p.slot = p.blocks.a_elements + p.threads * p.blocks.b_elements;
   out.workspace_bytes = p.batch_threads * p.slot * dtype_size(p.dtype);

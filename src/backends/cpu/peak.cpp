@@ -1,10 +1,10 @@
 // Measured limits of the CPU: fused multiply-adds on registers, and a large streaming copy.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/peak.cpp"
+#include <cstdint>
+
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
-
-#include <cstdint>
 
 HWY_BEFORE_NAMESPACE();
 namespace lc::cpu::HWY_NAMESPACE {

@@ -7,8 +7,8 @@
 //   #include "backends/cpu/vector_math-inl.h"  // if needed
 //
 //   HWY_BEFORE_NAMESPACE();
-//   namespace lc::cpu::HWY_NAMESPACE { namespace hn = hwy::HWY_NAMESPACE; ... void LaunchFoo(const Launch&) }
-//   HWY_AFTER_NAMESPACE();
+//   namespace lc::cpu::HWY_NAMESPACE { namespace hn = hwy::HWY_NAMESPACE; ... void LaunchFoo(const
+//   Launch&) } HWY_AFTER_NAMESPACE();
 //
 //   #if HWY_ONCE
 //   namespace lc::cpu {

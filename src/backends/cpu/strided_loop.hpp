@@ -64,8 +64,8 @@ inline void add_dim(StridedLoop& l, int64_t extent, const int64_t* strides) {
 
 }  // namespace detail
 
-/// Loop over `shape` (no extent 0) of views that broadcast to it: missing leading dims and extents of
-/// 1 get stride 0. Operand 0's strides come out non-negative where it has none of 0.
+/// Loop over `shape` (no extent 0) of views that broadcast to it: missing leading dims and extents
+/// of 1 get stride 0. Operand 0's strides come out non-negative where it has none of 0.
 inline StridedLoop make_loop(const Shape& shape, const View* const* views, int operands) {
   StridedLoop l;
   l.operands = operands;
@@ -119,8 +119,8 @@ inline StridedLoop make_loop(const Shape& shape, const View* const* views, int o
   return l;
 }
 
-/// f(pointers) for the flat indices [begin, end) of the `dims` outermost dims; pointers[k] is operand
-/// k's element there with the remaining indices 0.
+/// f(pointers) for the flat indices [begin, end) of the `dims` outermost dims; pointers[k] is
+/// operand k's element there with the remaining indices 0.
 template <typename F>
 void for_outer(const StridedLoop& l, int dims, int64_t begin, int64_t end, F&& f) {
   char* p[kMaxLoopOperands];
@@ -154,10 +154,18 @@ inline void copy_row(const char* src, int64_t ss, char* dst, int64_t ds, int64_t
     return;
   }
   switch (size) {
-    case 1: copy_elements<uint8_t>(src, ss, dst, ds, n); break;
-    case 2: copy_elements<uint16_t>(src, ss, dst, ds, n); break;
-    case 4: copy_elements<uint32_t>(src, ss, dst, ds, n); break;
-    default: copy_elements<uint64_t>(src, ss, dst, ds, n); break;
+    case 1:
+      copy_elements<uint8_t>(src, ss, dst, ds, n);
+      break;
+    case 2:
+      copy_elements<uint16_t>(src, ss, dst, ds, n);
+      break;
+    case 4:
+      copy_elements<uint32_t>(src, ss, dst, ds, n);
+      break;
+    default:
+      copy_elements<uint64_t>(src, ss, dst, ds, n);
+      break;
   }
 }
 

@@ -6,8 +6,8 @@
 //   worker: spin while no slot is open, then sleep; take a slot, take tasks, close the slots once
 //           the counter is empty, leave.
 //
-// A worker that wakes too late finds no slot and touches nothing, so a call never waits for one that
-// has not started. A second caller, and a call from inside a task, runs inline.
+// A worker that wakes too late finds no slot and touches nothing, so a call never waits for one
+// that has not started. A second caller, and a call from inside a task, runs inline.
 #include "backends/cpu/thread_pool.hpp"
 
 #include <pthread.h>
@@ -53,17 +53,21 @@ using Word = std::atomic<uint32_t>;
 void sleep_on(Word& word, uint32_t value) noexcept {
 #ifdef __linux__
   static_assert(sizeof(Word) == 4);
-  syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAIT_PRIVATE, value, nullptr, nullptr, 0);
+  syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAIT_PRIVATE, value, nullptr,
+          nullptr, 0);
 #else
   word.wait(value);
 #endif
 }
 void wake(Word& word, int count) noexcept {
 #ifdef __linux__
-  syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAKE_PRIVATE, count, nullptr, nullptr, 0);
+  syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAKE_PRIVATE, count, nullptr,
+          nullptr, 0);
 #else
-  if (count == 1) word.notify_one();
-  else word.notify_all();
+  if (count == 1)
+    word.notify_one();
+  else
+    word.notify_all();
 #endif
 }
 
@@ -84,7 +88,8 @@ Settings settings() {
     const int64_t spin_us = threads > available ? 0 : config_int("LC_SPIN_US");
     return Settings{threads, static_cast<int32_t>(spin_us * 1000)};
   };
-  if (!t_in_task) [[likely]] return cached->get(compute);
+  if (!t_in_task) [[likely]]
+    return cached->get(compute);
   // Tasks cannot throw; a configuration that went bad meanwhile is reported by the next plan.
   try {
     return cached->get(compute);
@@ -95,14 +100,14 @@ Settings settings() {
 }
 
 // Bits of Pool::state_.
-constexpr uint32_t kActiveMask = 0x3ff;        // at most 1023 workers
+constexpr uint32_t kActiveMask = 0x3ff;  // at most 1023 workers
 constexpr int kSlotShift = 10;
 constexpr uint32_t kSlotMask = kActiveMask << kSlotShift;
-constexpr uint32_t kWaiting = 1u << 20;        // the caller sleeps until nobody is active
+constexpr uint32_t kWaiting = 1u << 20;  // the caller sleeps until nobody is active
 
-constexpr int kPausesPerLook = 16;             // between looks at the clock
-constexpr int64_t kQuietSpinNs = 20'000;       // then the processor is offered to others as well
-constexpr int64_t kBlockAfterNs = 500'000;     // a caller that waits for so long sleeps
+constexpr int kPausesPerLook = 16;          // between looks at the clock
+constexpr int64_t kQuietSpinNs = 20'000;    // then the processor is offered to others as well
+constexpr int64_t kBlockAfterNs = 500'000;  // a caller that waits for so long sleeps
 
 class Pool {
  public:
@@ -112,7 +117,8 @@ class Pool {
       for (int64_t t = 0; t < tasks; ++t) fn(context, t);
       return;
     }
-    if (workers_ < wanted) [[unlikely]] start_workers(wanted);
+    if (workers_ < wanted) [[unlikely]]
+      start_workers(wanted);
     const int slots = std::min(wanted, workers_);
     fn_ = fn;
     context_ = context;
@@ -265,13 +271,14 @@ class Pool {
 
 constinit std::atomic<Pool*> g_pool{nullptr};
 
-/// Made at first use and never destroyed: workers may sleep in it until the process ends. A child of
-/// fork() has no workers, so it makes a pool of its own.
+/// Made at first use and never destroyed: workers may sleep in it until the process ends. A child
+/// of fork() has no workers, so it makes a pool of its own.
 Pool& pool() {
   Pool* p = g_pool.load(std::memory_order_acquire);
-  if (p != nullptr) [[likely]] return *p;
-  static const int registered = pthread_atfork(
-      nullptr, nullptr, [] { g_pool.store(nullptr, std::memory_order_relaxed); });
+  if (p != nullptr) [[likely]]
+    return *p;
+  static const int registered =
+      pthread_atfork(nullptr, nullptr, [] { g_pool.store(nullptr, std::memory_order_relaxed); });
   (void)registered;
   auto* made = new Pool;
   if (g_pool.compare_exchange_strong(p, made, std::memory_order_acq_rel)) return *made;

@@ -1,4 +1,5 @@
-// One process-wide pool. Workers spin briefly after work, then park; small work stays on the caller.
+// One process-wide pool. Workers spin briefly after work, then park; small work stays on the
+// caller.
 #pragma once
 
 #include <cstdint>

@@ -45,11 +45,12 @@ class NullBackend final : public Backend {
     static const auto* list = [] {
       auto* made = new std::vector<KernelDef>;
       for (const OpDef* op : all_ops())
-        made->push_back({.op = op->name,
-                         .name = "null",
-                         .supports = [](const OpCall&, const DeviceInfo&) { return Support::yes(); },
-                         .prepare = [](const OpCall&, const DeviceInfo&, Prepared&) {},
-                         .launch = [](const Launch&) {}});
+        made->push_back(
+            {.op = op->name,
+             .name = "null",
+             .supports = [](const OpCall&, const DeviceInfo&) { return Support::yes(); },
+             .prepare = [](const OpCall&, const DeviceInfo&, Prepared&) {},
+             .launch = [](const Launch&) {}});
       return made;
     }();
     return *list;

@@ -20,9 +20,9 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/kernels/attention.cpp"
+#include "backends/cpu/vector_math-inl.h"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
-#include "backends/cpu/vector_math-inl.h"
 
 #ifndef LC_ATTENTION_PARAMS
 #define LC_ATTENTION_PARAMS

@@ -8,9 +8,9 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/kernels/binary.cpp"
+#include "backends/cpu/vector_math-inl.h"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
-#include "backends/cpu/vector_math-inl.h"
 
 #ifndef LC_BINARY_ENTRY
 #define LC_BINARY_ENTRY
@@ -38,12 +38,12 @@ namespace hn = hwy::HWY_NAMESPACE;
       return SimdName(d, a, b);                     \
     }                                               \
   };
-#define LC_COMPARE(name, SimdName, ...)                     \
-  struct Op_##name {                                        \
-    template <class D, class V>                             \
-    static HWY_INLINE hn::Mask<D> Run(D d, V a, V b) {      \
-      return SimdName(d, a, b);                             \
-    }                                                       \
+#define LC_COMPARE(name, SimdName, ...)                \
+  struct Op_##name {                                   \
+    template <class D, class V>                        \
+    static HWY_INLINE hn::Mask<D> Run(D d, V a, V b) { \
+      return SimdName(d, a, b);                        \
+    }                                                  \
   };
 #include "ops/binary.inc"
 #undef LC_BINARY
@@ -103,9 +103,15 @@ void BinaryBlock(const void* const* in, unsigned scalars, void* out, int64_t n) 
   const T* b = static_cast<const T*>(in[1]);
   T* y = static_cast<T*>(out);
   switch (scalars) {
-    case 0: BinaryLoop<Op, T, 1, 1>(a, b, y, n); break;
-    case 1: BinaryLoop<Op, T, 0, 1>(a, b, y, n); break;
-    case 2: BinaryLoop<Op, T, 1, 0>(a, b, y, n); break;
+    case 0:
+      BinaryLoop<Op, T, 1, 1>(a, b, y, n);
+      break;
+    case 1:
+      BinaryLoop<Op, T, 0, 1>(a, b, y, n);
+      break;
+    case 2:
+      BinaryLoop<Op, T, 1, 0>(a, b, y, n);
+      break;
     default: {
       T one;
       BinaryLoop<Op, T, 1, 0>(a, b, &one, 1);
@@ -132,8 +138,10 @@ HWY_NOINLINE void CompareLoop(const T* a, const T* b, uint8_t* y, int64_t n) {
   const auto b0 = hn::Set(d, b[0]);
   int64_t i = 0;
   for (; i + N <= n; i += N)
-    StoreMask(d, Op::Run(d, kStepA != 0 ? hn::LoadU(d, a + i) : a0,
-                         kStepB != 0 ? hn::LoadU(d, b + i) : b0), y + i);
+    StoreMask(
+        d,
+        Op::Run(d, kStepA != 0 ? hn::LoadU(d, a + i) : a0, kStepB != 0 ? hn::LoadU(d, b + i) : b0),
+        y + i);
   if (i == n) return;
   alignas(64) T part[2][hn::MaxLanes(d)];
   alignas(64) uint8_t bytes[hn::MaxLanes(d)];
@@ -152,9 +160,15 @@ void CompareBlock(const void* const* in, unsigned scalars, void* out, int64_t n)
   const T* b = static_cast<const T*>(in[1]);
   auto* y = static_cast<uint8_t*>(out);
   switch (scalars) {
-    case 0: CompareLoop<Op, T, 1, 1>(a, b, y, n); break;
-    case 1: CompareLoop<Op, T, 0, 1>(a, b, y, n); break;
-    case 2: CompareLoop<Op, T, 1, 0>(a, b, y, n); break;
+    case 0:
+      CompareLoop<Op, T, 1, 1>(a, b, y, n);
+      break;
+    case 1:
+      CompareLoop<Op, T, 0, 1>(a, b, y, n);
+      break;
+    case 2:
+      CompareLoop<Op, T, 1, 0>(a, b, y, n);
+      break;
     default:
       CompareLoop<Op, T, 1, 0>(a, b, y, 1);
       std::fill_n(y + 1, n - 1, y[0]);

@@ -16,9 +16,15 @@
 #ifndef LC_CAST_TYPES
 #define LC_CAST_TYPES
 namespace lc::cpu {
-struct Half { uint16_t bits; };
-struct BFloat { uint16_t bits; };
-struct Bool { uint8_t byte; };
+struct Half {
+  uint16_t bits;
+};
+struct BFloat {
+  uint16_t bits;
+};
+struct Bool {
+  uint8_t byte;
+};
 }  // namespace lc::cpu
 #endif
 
@@ -73,7 +79,7 @@ HWY_INLINE float RoundToOdd(double x) {
   uint32_t bits = BitsOfFloat(f);
   const double ax = x < 0 ? -x : x;
   const double ab = back < 0 ? -back : back;
-  bits -= ab > ax ? 1u : 0u;                              // truncated, also from infinity
+  bits -= ab > ax ? 1u : 0u;  // truncated, also from infinity
   bits |= ab != ax && ax == ax && ax <= 1.7976931348623157e308 ? 1u : 0u;
   return FloatOfBits(bits);
 }
@@ -81,8 +87,8 @@ HWY_INLINE float RoundToOdd(double x) {
 template <typename To, typename From>
 HWY_INLINE To FloatToInt(From x) {
   // Bounds are powers of two, exact in From.
-  constexpr From kHigh = static_cast<From>(uint64_t{1} << (sizeof(To) * 8 - std::is_signed_v<To> - 1)) *
-                         From{2};
+  constexpr From kHigh =
+      static_cast<From>(uint64_t{1} << (sizeof(To) * 8 - std::is_signed_v<To> - 1)) * From{2};
   constexpr From kLow = std::is_signed_v<To> ? -kHigh : From{0};
   const bool inside = x >= kLow && x < kHigh;
   const To edge = x >= kHigh ? std::numeric_limits<To>::max()
@@ -152,32 +158,52 @@ void Cast(const void* in, void* out, int64_t n) {
 template <typename From>
 CastFn CastTo(DType to) {
   switch (to) {
-    case DType::kFloat32: return Cast<From, float>;
-    case DType::kFloat64: return Cast<From, double>;
-    case DType::kFloat16: return Cast<From, Half>;
-    case DType::kBFloat16: return Cast<From, BFloat>;
-    case DType::kInt8: return Cast<From, int8_t>;
-    case DType::kUInt8: return Cast<From, uint8_t>;
-    case DType::kInt32: return Cast<From, int32_t>;
-    case DType::kInt64: return Cast<From, int64_t>;
-    case DType::kBool: return Cast<From, Bool>;
-    case DType::kNone: break;
+    case DType::kFloat32:
+      return Cast<From, float>;
+    case DType::kFloat64:
+      return Cast<From, double>;
+    case DType::kFloat16:
+      return Cast<From, Half>;
+    case DType::kBFloat16:
+      return Cast<From, BFloat>;
+    case DType::kInt8:
+      return Cast<From, int8_t>;
+    case DType::kUInt8:
+      return Cast<From, uint8_t>;
+    case DType::kInt32:
+      return Cast<From, int32_t>;
+    case DType::kInt64:
+      return Cast<From, int64_t>;
+    case DType::kBool:
+      return Cast<From, Bool>;
+    case DType::kNone:
+      break;
   }
   return nullptr;
 }
 
 CastFn FindCast(DType from, DType to) {
   switch (from) {
-    case DType::kFloat32: return CastTo<float>(to);
-    case DType::kFloat64: return CastTo<double>(to);
-    case DType::kFloat16: return CastTo<Half>(to);
-    case DType::kBFloat16: return CastTo<BFloat>(to);
-    case DType::kInt8: return CastTo<int8_t>(to);
-    case DType::kUInt8: return CastTo<uint8_t>(to);
-    case DType::kInt32: return CastTo<int32_t>(to);
-    case DType::kInt64: return CastTo<int64_t>(to);
-    case DType::kBool: return CastTo<Bool>(to);
-    case DType::kNone: break;
+    case DType::kFloat32:
+      return CastTo<float>(to);
+    case DType::kFloat64:
+      return CastTo<double>(to);
+    case DType::kFloat16:
+      return CastTo<Half>(to);
+    case DType::kBFloat16:
+      return CastTo<BFloat>(to);
+    case DType::kInt8:
+      return CastTo<int8_t>(to);
+    case DType::kUInt8:
+      return CastTo<uint8_t>(to);
+    case DType::kInt32:
+      return CastTo<int32_t>(to);
+    case DType::kInt64:
+      return CastTo<int64_t>(to);
+    case DType::kBool:
+      return CastTo<Bool>(to);
+    case DType::kNone:
+      break;
   }
   return nullptr;
 }

@@ -3,9 +3,9 @@
 // the buffer). "depthwise": one input channel a group, row by row.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/kernels/conv2d.cpp"
+#include "backends/cpu/gemm-inl.h"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
-#include "backends/cpu/gemm-inl.h"
 #include "lightning_core/kernel.hpp"
 
 #ifndef LC_CONV_PARAMS
@@ -89,19 +89,22 @@ HWY_INLINE void ShareConv(ConvParams& p, const DeviceInfo& info) {
   p.threads = p.image_threads = 1;
   if (flops < kConvParallelFlops || info.threads <= 1) return;
   const int64_t products = p.n * p.groups;
-  if (products % info.threads == 0 || products >= 4 * info.threads) p.image_threads = info.threads;
-  else p.threads = info.threads;
+  if (products % info.threads == 0 || products >= 4 * info.threads)
+    p.image_threads = info.threads;
+  else
+    p.threads = info.threads;
 }
 
 void PrepareImplicitGemm(const OpCall& call, const DeviceInfo& info, Prepared& out) {
   ConvParams p = DescribeConv(call);
   ShareConv(p, info);
-  const int64_t width = 2 * (p.dtype == DType::kFloat32 ? VectorLanes<float>() : VectorLanes<double>());
+  const int64_t width =
+      2 * (p.dtype == DType::kFloat32 ? VectorLanes<float>() : VectorLanes<double>());
   p.blocks = gemm_blocks(p.s.m, p.s.k, width, dtype_size(p.dtype), info);
   p.slot = p.blocks.a_elements + p.threads * p.blocks.b_elements;
   out.workspace_bytes = p.image_threads * p.slot * dtype_size(p.dtype);
-  // The product sees weight and out as matrices: weight's last three dimensions, and out's last two,
-  // must be contiguous.
+  // The product sees weight and out as matrices: weight's last three dimensions, and out's last
+  // two, must be contiguous.
   out.contiguous_inputs = call.in[1].is_contiguous() ? 0 : 2u;
   const View& o = call.out[0];
   const bool plane = o.shape[3] <= 1 || o.strides[3] == 1;
@@ -118,8 +121,8 @@ struct ImageColumns {
   const ConvParams& p;
   const T* x;  // first channel of the group, of one image
 
-  HWY_INLINE void operator()(int64_t q0, int64_t kc, int64_t col, int64_t cols, T* panel, const T** from,
-                             int64_t* step) const {
+  HWY_INLINE void operator()(int64_t q0, int64_t kc, int64_t col, int64_t cols, T* panel,
+                             const T** from, int64_t* step) const {
     (void)from;
     const int64_t NR = 2 * VectorLanes<T>();
     *step = NR;
@@ -138,8 +141,10 @@ struct ImageColumns {
       while (done < cols) {
         const int64_t run = std::min(cols - done, p.ow - ox);
         const int64_t iy = y * p.stride_h + i * p.dil_h - p.pad_h;
-        if (iy < 0 || iy >= p.h) Zero(to + done, run);
-        else CopyRow(plane + iy * p.x_h, ox * p.stride_w + j * p.dil_w - p.pad_w, run, to + done);
+        if (iy < 0 || iy >= p.h)
+          Zero(to + done, run);
+        else
+          CopyRow(plane + iy * p.x_h, ox * p.stride_w + j * p.dil_w - p.pad_w, run, to + done);
         done += run;
         ox = 0;
         ++y;
@@ -198,11 +203,11 @@ void RunImplicitGemm(const ConvParams& p, const Launch& l) {
     const T* const weight = w + g * p.group_out * p.s.k;
     T* const to = out + image * p.o_n + g * p.group_out * p.o_c;
     if (plain) {  // a 1x1 convolution is a product with the image itself
-      GemmPacked<T>(p.s, p.blocks, e, weight, p.s.k, 1, to, p.o_c, 1, workspace + slot * p.slot, p.threads,
-                    MatrixB<T>{from, p.x_c, p.x_w, false});
+      GemmPacked<T>(p.s, p.blocks, e, weight, p.s.k, 1, to, p.o_c, 1, workspace + slot * p.slot,
+                    p.threads, MatrixB<T>{from, p.x_c, p.x_w, false});
     } else {
-      GemmPacked<T>(p.s, p.blocks, e, weight, p.s.k, 1, to, p.o_c, 1, workspace + slot * p.slot, p.threads,
-                    ImageColumns<T>{p, from});
+      GemmPacked<T>(p.s, p.blocks, e, weight, p.s.k, 1, to, p.o_c, 1, workspace + slot * p.slot,
+                    p.threads, ImageColumns<T>{p, from});
     }
   };
   const int64_t products = p.n * p.groups;
@@ -211,19 +216,24 @@ void RunImplicitGemm(const ConvParams& p, const Launch& l) {
     return;
   }
   parallel_for(p.image_threads, [&](int64_t t) HWY_ATTR {
-    for (int64_t i = products * t / p.image_threads; i < products * (t + 1) / p.image_threads; ++i) one(i, t);
+    for (int64_t i = products * t / p.image_threads; i < products * (t + 1) / p.image_threads; ++i)
+      one(i, t);
   });
 }
 
 void LaunchImplicitGemm(const Launch& l) {
   const auto& p = l.prepared.get<ConvParams>();
-  if (p.dtype == DType::kFloat32) RunImplicitGemm<float>(p, l);
-  else RunImplicitGemm<double>(p, l);
+  if (p.dtype == DType::kFloat32)
+    RunImplicitGemm<float>(p, l);
+  else
+    RunImplicitGemm<double>(p, l);
 }
 
 Support DepthwiseSupports(const OpCall& call, const DeviceInfo&) {
-  if (call.in[1].shape[1] != 1) return Support::no(cat(call.in[1].shape[1], " input channels a group, not 1"));
-  if (call.in[0].shape[1] == 1 && call.in[1].shape[0] > 2) return Support::no("one input channel for many outputs");
+  if (call.in[1].shape[1] != 1)
+    return Support::no(cat(call.in[1].shape[1], " input channels a group, not 1"));
+  if (call.in[0].shape[1] == 1 && call.in[1].shape[0] > 2)
+    return Support::no("one input channel for many outputs");
   return Support::yes();
 }
 
@@ -262,15 +272,19 @@ void RunDepthwise(const ConvParams& p, const Launch& l) {
         for (int64_t j = 0; j < p.kw; ++j) {
           const int64_t shift = j * p.dil_w - p.pad_w;
           // Output columns whose tap falls inside the row.
-          const int64_t begin = shift >= 0 ? 0 : std::min(p.ow, (-shift + p.stride_w - 1) / p.stride_w);
+          const int64_t begin =
+              shift >= 0 ? 0 : std::min(p.ow, (-shift + p.stride_w - 1) / p.stride_w);
           const int64_t end =
-              p.w - 1 - shift < 0 ? begin : std::max(begin, std::min(p.ow, (p.w - 1 - shift) / p.stride_w + 1));
+              p.w - 1 - shift < 0
+                  ? begin
+                  : std::max(begin, std::min(p.ow, (p.w - 1 - shift) / p.stride_w + 1));
           const T tap = k[i * p.w_h + j * p.w_w];
           int64_t ox = begin;
           if (p.stride_w == 1 && p.x_w == 1) {
             const auto v = hn::Set(d, tap);
             for (; ox + N <= end; ox += N)
-              hn::StoreU(hn::MulAdd(v, hn::LoadU(d, source + ox + shift), hn::LoadU(d, row + ox)), d, row + ox);
+              hn::StoreU(hn::MulAdd(v, hn::LoadU(d, source + ox + shift), hn::LoadU(d, row + ox)),
+                         d, row + ox);
           }
           for (; ox < end; ++ox) row[ox] += tap * source[(ox * p.stride_w + shift) * p.x_w];
         }
@@ -290,8 +304,10 @@ void RunDepthwise(const ConvParams& p, const Launch& l) {
 
 void LaunchDepthwise(const Launch& l) {
   const auto& p = l.prepared.get<ConvParams>();
-  if (p.dtype == DType::kFloat32) RunDepthwise<float>(p, l);
-  else RunDepthwise<double>(p, l);
+  if (p.dtype == DType::kFloat32)
+    RunDepthwise<float>(p, l);
+  else
+    RunDepthwise<double>(p, l);
 }
 
 }  // namespace lc::cpu::HWY_NAMESPACE
@@ -313,7 +329,7 @@ LC_KERNELS(conv2d) {
   using namespace lc::cpu;
   kernels.push_back({"conv2d", "depthwise", isa_name(), LC_KERNEL_PTR(DepthwiseSupports),
                      LC_KERNEL_PTR(PrepareDepthwise), LC_KERNEL_PTR(LaunchDepthwise)});
-  kernels.push_back({"conv2d", "implicit_gemm", isa_name(), nullptr, LC_KERNEL_PTR(PrepareImplicitGemm),
-                     LC_KERNEL_PTR(LaunchImplicitGemm)});
+  kernels.push_back({"conv2d", "implicit_gemm", isa_name(), nullptr,
+                     LC_KERNEL_PTR(PrepareImplicitGemm), LC_KERNEL_PTR(LaunchImplicitGemm)});
 }
 #endif  // HWY_ONCE

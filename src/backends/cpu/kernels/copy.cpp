@@ -1,4 +1,5 @@
-// copy, reshape, transpose, slice, broadcast_to: one strided copy of elements of 1, 2, 4 or 8 bytes.
+// copy, reshape, transpose, slice, broadcast_to: one strided copy of elements of 1, 2, 4 or 8
+// bytes.
 #include "backends/cpu/convert.hpp"
 #include "backends/cpu/elementwise.hpp"
 #include "backends/cpu/kernel_list.hpp"
@@ -8,8 +9,8 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/kernels/copy.cpp"
-#include "hwy/foreach_target.h"
 #include "hwy/cache_control.h"
+#include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -121,14 +122,26 @@ void TransposeTiles(const char* src, int64_t sp, char* dst, int64_t dp, int64_t 
 void TransposeBlock(const char* src, int64_t sp, char* dst, int64_t dp, int64_t rows, int64_t cols,
                     int64_t size) {
   switch (size) {
-    case 1: TransposeScalar<uint8_t>(src, sp, dst, dp, rows, cols); break;
-    case 2: TransposeScalar<uint16_t>(src, sp, dst, dp, rows, cols); break;
+    case 1:
+      TransposeScalar<uint8_t>(src, sp, dst, dp, rows, cols);
+      break;
+    case 2:
+      TransposeScalar<uint16_t>(src, sp, dst, dp, rows, cols);
+      break;
 #if HWY_TARGET == HWY_EMU128 || HWY_TARGET == HWY_SCALAR
-    case 4: TransposeScalar<uint32_t>(src, sp, dst, dp, rows, cols); break;
-    default: TransposeScalar<uint64_t>(src, sp, dst, dp, rows, cols); break;
+    case 4:
+      TransposeScalar<uint32_t>(src, sp, dst, dp, rows, cols);
+      break;
+    default:
+      TransposeScalar<uint64_t>(src, sp, dst, dp, rows, cols);
+      break;
 #else
-    case 4: TransposeTiles<uint32_t, kTile4, Tile4>(src, sp, dst, dp, rows, cols); break;
-    default: TransposeTiles<uint64_t, kTile8, Tile8>(src, sp, dst, dp, rows, cols); break;
+    case 4:
+      TransposeTiles<uint32_t, kTile4, Tile4>(src, sp, dst, dp, rows, cols);
+      break;
+    default:
+      TransposeTiles<uint64_t, kTile8, Tile8>(src, sp, dst, dp, rows, cols);
+      break;
 #endif
   }
 }
@@ -173,9 +186,9 @@ void stream_bytes(const void* src, void* dst, int64_t bytes) {
 
 namespace {
 
-constexpr double kByteNs = 0.03;          ///< copying one byte in cache
-constexpr int64_t kRowUnit = 64 << 10;    ///< bytes of one unit of a row copy
-constexpr int64_t kTransposeTile = 64;    ///< elements of the side of a transposed unit
+constexpr double kByteNs = 0.03;        ///< copying one byte in cache
+constexpr int64_t kRowUnit = 64 << 10;  ///< bytes of one unit of a row copy
+constexpr int64_t kTransposeTile = 64;  ///< elements of the side of a transposed unit
 
 /// Rows that are contiguous on both sides.
 void copy_rows(const StridedLoop& l, int64_t size, bool stream) {
@@ -201,7 +214,8 @@ void copy_rows(const StridedLoop& l, int64_t size, bool stream) {
       const int64_t row = begin / cuts;
       const int64_t stop = std::min(end, (row + 1) * cuts);
       const int64_t b = std::min(bytes, (begin - row * cuts) * cut);
-      const int64_t e = stop == (row + 1) * cuts ? bytes : std::min(bytes, (stop - row * cuts) * cut);
+      const int64_t e =
+          stop == (row + 1) * cuts ? bytes : std::min(bytes, (stop - row * cuts) * cut);
       for_outer(l, l.rank - 1, row, row + 1,
                 [&](char* const* p) { put(p[0] + b, p[1] + b, e - b); });
       begin = stop;
@@ -219,8 +233,8 @@ void copy_transposed(const StridedLoop& l, int64_t size) {
   const int64_t col_units = (cols + kTransposeTile - 1) / kTransposeTile;
   const int64_t per_outer = row_units * col_units;
   const int64_t units = l.outer(l.rank - 2) * per_outer;
-  const double elements = static_cast<double>(std::min(rows, kTransposeTile) *
-                                              std::min(cols, kTransposeTile));
+  const double elements =
+      static_cast<double>(std::min(rows, kTransposeTile) * std::min(cols, kTransposeTile));
   parallel_ranges(units, range_grain(units, 5 + elements * 0.5), [&](int64_t begin, int64_t end) {
     for (int64_t u = begin; u < end; ++u) {
       const int64_t o = u / per_outer;
@@ -244,18 +258,26 @@ void fill_elements(const char* src, char* dst, int64_t n) {
 }
 void fill_row(const char* src, char* dst, int64_t n, int64_t size) {
   switch (size) {
-    case 1: std::memset(dst, *src, static_cast<size_t>(n)); break;
-    case 2: fill_elements<uint16_t>(src, dst, n); break;
-    case 4: fill_elements<uint32_t>(src, dst, n); break;
-    default: fill_elements<uint64_t>(src, dst, n); break;
+    case 1:
+      std::memset(dst, *src, static_cast<size_t>(n));
+      break;
+    case 2:
+      fill_elements<uint16_t>(src, dst, n);
+      break;
+    case 4:
+      fill_elements<uint32_t>(src, dst, n);
+      break;
+    default:
+      fill_elements<uint64_t>(src, dst, n);
+      break;
   }
 }
 
 /// What the output copies: a window on the input, as the op's view() gives it.
 struct Window {
-  int64_t offset;   ///< bytes from the input's data
+  int64_t offset;  ///< bytes from the input's data
   Strides strides;
-  bool reshaped;    ///< no window: the (row-major) output is written in the input's shape
+  bool reshaped;  ///< no window: the (row-major) output is written in the input's shape
 };
 
 void prepare_copy(const OpCall& call, const DeviceInfo&, Prepared& prepared) {

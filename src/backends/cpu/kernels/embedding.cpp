@@ -33,8 +33,8 @@ void gather_rows(const View& indices, const View& weight, char* out) {
       p += index[i] * indices.strides[i];
     }
     for (int64_t row = begin; row < end; ++row) {
-      copy_row(table + static_cast<int64_t>(*p) * row_stride, column_stride, out + row * bytes, size,
-               width, size);
+      copy_row(table + static_cast<int64_t>(*p) * row_stride, column_stride, out + row * bytes,
+               size, width, size);
       for (int i = indices.rank() - 1; i >= 0; --i) {
         p += indices.strides[i];
         if (++index[i] < indices.shape[i]) break;

@@ -2,9 +2,9 @@
 // may have any strides.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/kernels/matmul.cpp"
+#include "backends/cpu/matmul_run-inl.h"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
-#include "backends/cpu/matmul_run-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace lc::cpu::HWY_NAMESPACE {
@@ -30,17 +30,36 @@ void PreparePlan(const OpCall& call, const DeviceInfo& info, Prepared& out) {
   kDecide(kLinear ? linear_plan(call) : matmul_plan(call), info, out);
 }
 
-
-Support MatmulGemvSupports(const OpCall& c, const DeviceInfo& i) { return SupportsPlan<matmul_plan, GemvTakes>(c, i); }
-Support MatmulDirectSupports(const OpCall& c, const DeviceInfo& i) { return SupportsPlan<matmul_plan, DirectTakes>(c, i); }
-Support LinearGemvSupports(const OpCall& c, const DeviceInfo& i) { return SupportsPlan<linear_plan, GemvTakes>(c, i); }
-Support LinearDirectSupports(const OpCall& c, const DeviceInfo& i) { return SupportsPlan<linear_plan, DirectTakes>(c, i); }
-void MatmulGemvPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) { PreparePlan<false, PrepareGemv>(c, i, p); }
-void MatmulDirectPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) { PreparePlan<false, PrepareDirect>(c, i, p); }
-void MatmulPackedPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) { PreparePlan<false, PreparePacked>(c, i, p); }
-void LinearGemvPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) { PreparePlan<true, PrepareGemv>(c, i, p); }
-void LinearDirectPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) { PreparePlan<true, PrepareDirect>(c, i, p); }
-void LinearPackedPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) { PreparePlan<true, PreparePacked>(c, i, p); }
+Support MatmulGemvSupports(const OpCall& c, const DeviceInfo& i) {
+  return SupportsPlan<matmul_plan, GemvTakes>(c, i);
+}
+Support MatmulDirectSupports(const OpCall& c, const DeviceInfo& i) {
+  return SupportsPlan<matmul_plan, DirectTakes>(c, i);
+}
+Support LinearGemvSupports(const OpCall& c, const DeviceInfo& i) {
+  return SupportsPlan<linear_plan, GemvTakes>(c, i);
+}
+Support LinearDirectSupports(const OpCall& c, const DeviceInfo& i) {
+  return SupportsPlan<linear_plan, DirectTakes>(c, i);
+}
+void MatmulGemvPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) {
+  PreparePlan<false, PrepareGemv>(c, i, p);
+}
+void MatmulDirectPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) {
+  PreparePlan<false, PrepareDirect>(c, i, p);
+}
+void MatmulPackedPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) {
+  PreparePlan<false, PreparePacked>(c, i, p);
+}
+void LinearGemvPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) {
+  PreparePlan<true, PrepareGemv>(c, i, p);
+}
+void LinearDirectPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) {
+  PreparePlan<true, PrepareDirect>(c, i, p);
+}
+void LinearPackedPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) {
+  PreparePlan<true, PreparePacked>(c, i, p);
+}
 
 }  // namespace lc::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -71,11 +90,15 @@ LC_KERNELS(matmul) {
   const auto gemv = LC_KERNEL_PTR(LaunchGemv);
   const auto direct = LC_KERNEL_PTR(LaunchDirect);
   const auto packed = LC_KERNEL_PTR(LaunchPacked);
-  kernels.push_back({"matmul", "gemv", isa, LC_KERNEL_PTR(MatmulGemvSupports), LC_KERNEL_PTR(MatmulGemvPrepare), gemv});
-  kernels.push_back({"matmul", "direct", isa, LC_KERNEL_PTR(MatmulDirectSupports), LC_KERNEL_PTR(MatmulDirectPrepare), direct});
+  kernels.push_back({"matmul", "gemv", isa, LC_KERNEL_PTR(MatmulGemvSupports),
+                     LC_KERNEL_PTR(MatmulGemvPrepare), gemv});
+  kernels.push_back({"matmul", "direct", isa, LC_KERNEL_PTR(MatmulDirectSupports),
+                     LC_KERNEL_PTR(MatmulDirectPrepare), direct});
   kernels.push_back({"matmul", "packed", isa, nullptr, LC_KERNEL_PTR(MatmulPackedPrepare), packed});
-  kernels.push_back({"linear", "gemv", isa, LC_KERNEL_PTR(LinearGemvSupports), LC_KERNEL_PTR(LinearGemvPrepare), gemv});
-  kernels.push_back({"linear", "direct", isa, LC_KERNEL_PTR(LinearDirectSupports), LC_KERNEL_PTR(LinearDirectPrepare), direct});
+  kernels.push_back({"linear", "gemv", isa, LC_KERNEL_PTR(LinearGemvSupports),
+                     LC_KERNEL_PTR(LinearGemvPrepare), gemv});
+  kernels.push_back({"linear", "direct", isa, LC_KERNEL_PTR(LinearDirectSupports),
+                     LC_KERNEL_PTR(LinearDirectPrepare), direct});
   kernels.push_back({"linear", "packed", isa, nullptr, LC_KERNEL_PTR(LinearPackedPrepare), packed});
 }
 #endif  // HWY_ONCE

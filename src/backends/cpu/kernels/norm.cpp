@@ -14,9 +14,9 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/kernels/norm.cpp"
+#include "backends/cpu/vector_math-inl.h"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
-#include "backends/cpu/vector_math-inl.h"
 
 #ifndef LC_NORM_PARAMS
 #define LC_NORM_PARAMS

@@ -21,7 +21,7 @@ namespace lc::cpu {
 
 struct PoolParams {
   int64_t kernel[2], stride[2], padding[2], dilation[2];
-  int64_t planes[2];       ///< extents of the dims before height and width; the first is the batch
+  int64_t planes[2];  ///< extents of the dims before height and width; the first is the batch
   int64_t in_size[2], out_size[2];
   int64_t in_stride[4], out_stride[4];  ///< elements
   bool count_padding;
@@ -54,7 +54,8 @@ HWY_NOINLINE void JoinStrided(T* HWY_RESTRICT acc, const T* HWY_RESTRICT x, int6
   }
 }
 
-/// Valid taps of the window that starts at `start`: [first, last) of k with 0 <= start + k * d < size.
+/// Valid taps of the window that starts at `start`: [first, last) of k with 0 <= start + k * d <
+/// size.
 HWY_INLINE void Taps(int64_t start, int64_t k, int64_t d, int64_t size, int64_t* first,
                      int64_t* last) {
   *first = start >= 0 ? 0 : std::min(k, (-start + d - 1) / d);
@@ -87,8 +88,9 @@ void PoolRow(const PoolParams& p, const T* plane, T* out, int64_t oh) {
       Taps(w0, p.kernel[1], p.dilation[1], width, &kw0, &kw1);
       for (int64_t i = kh0; i < kh1; ++i)
         for (int64_t j = kw0; j < kw1; ++j)
-          acc[0] = Join<kMax>(acc[0], plane[(h0 + i * p.dilation[0]) * p.in_stride[2] +
-                                            (w0 + j * p.dilation[1]) * ws]);
+          acc[0] = Join<kMax>(
+              acc[0],
+              plane[(h0 + i * p.dilation[0]) * p.in_stride[2] + (w0 + j * p.dilation[1]) * ws]);
     } else {
       const int64_t b = std::clamp<int64_t>(-w0, 0, span);  // columns [b, e) are inside
       const int64_t e = std::clamp<int64_t>(width - w0, b, span);
@@ -117,9 +119,8 @@ void PoolRow(const PoolParams& p, const T* plane, T* out, int64_t oh) {
         const int64_t start = w0 + i * p.stride[1];
         const int64_t w_end = std::min(start + p.kernel[1], width + p.padding[1]);
         const int64_t terms =
-            p.count_padding
-                ? (h_end - h0) * (w_end - start)
-                : (kh1 - kh0) * (std::min(w_end, width) - std::max<int64_t>(start, 0));
+            p.count_padding ? (h_end - h0) * (w_end - start)
+                            : (kh1 - kh0) * (std::min(w_end, width) - std::max<int64_t>(start, 0));
         acc[i] = terms > 0 ? acc[i] / static_cast<T>(terms) : T{0};
       }
     }
@@ -133,8 +134,8 @@ void Pool(const Launch& launch) {
   const auto go = [&]<typename T>(T* out) {
     const T* x = launch.in[0].ptr<T>();
     const int64_t rows = p.planes[0] * p.planes[1] * p.out_size[0];
-    const double ns = 10 + 0.15 * static_cast<double>(p.kernel[0] * p.in_size[1] +
-                                                      p.kernel[1] * p.out_size[1]);
+    const double ns =
+        10 + 0.15 * static_cast<double>(p.kernel[0] * p.in_size[1] + p.kernel[1] * p.out_size[1]);
     parallel_ranges(rows, range_grain(rows, ns), [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
         const int64_t oh = r % p.out_size[0];

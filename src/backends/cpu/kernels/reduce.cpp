@@ -1,7 +1,7 @@
 // sum, mean, max, min over any axes; argmax and argmin over one axis or all.
 //
-// Two ways through the data, by where the smallest stride is: `runs` (a reduced dim is innermost: one
-// result at a time, vectorised along the run) and `columns` (a kept dim is innermost: a tile of
+// Two ways through the data, by where the smallest stride is: `runs` (a reduced dim is innermost:
+// one result at a time, vectorised along the run) and `columns` (a kept dim is innermost: a tile of
 // results at a time, rows added into it). Sums go through blocks of at most kBlock terms a lane
 // chain, added up in double, so the error does not grow with the length.
 #include <algorithm>
@@ -32,16 +32,16 @@ struct ReduceParams {
   int64_t kept_out[kMaxRank];
   int64_t reduced_extent[kMaxRank];
   int64_t reduced_in[kMaxRank];
-  int64_t kept = 1;      ///< results
-  int64_t count = 1;     ///< terms of each
-  int64_t parts = 1;     ///< threads that share the terms of one result (or tile of results)
+  int64_t kept = 1;   ///< results
+  int64_t count = 1;  ///< terms of each
+  int64_t parts = 1;  ///< threads that share the terms of one result (or tile of results)
   bool columns = false;
   bool mean = false;
 };
 
-inline constexpr int64_t kReduceBlock = 4096;   ///< terms summed in the dtype's own precision
-inline constexpr int64_t kReduceTile = 1024;    ///< columns of a tile
-inline constexpr int64_t kReduceFlush = 256;    ///< rows added to a tile before it is emptied
+inline constexpr int64_t kReduceBlock = 4096;  ///< terms summed in the dtype's own precision
+inline constexpr int64_t kReduceTile = 1024;   ///< columns of a tile
+inline constexpr int64_t kReduceFlush = 256;   ///< rows added to a tile before it is emptied
 inline constexpr int64_t kReduceParts = 64;
 
 /// Offset of flat index `flat` over dims of `extent`.
@@ -106,12 +106,18 @@ namespace hn = hwy::HWY_NAMESPACE;
 struct SumOf {
   static constexpr bool kSum = true;
   template <typename T>
-  static T Identity() { return T{0}; }
+  static T Identity() {
+    return T{0};
+  }
   template <class D, class V>
-  static HWY_INLINE V Join(D, V acc, V x) { return hn::Add(acc, x); }
+  static HWY_INLINE V Join(D, V acc, V x) {
+    return hn::Add(acc, x);
+  }
   static double Join(double acc, double x) { return acc + x; }
   template <class D, class V>
-  static HWY_INLINE double Lanes(D d, V v) { return hn::GetLane(hn::SumOfLanes(d, v)); }
+  static HWY_INLINE double Lanes(D d, V v) {
+    return hn::GetLane(hn::SumOfLanes(d, v));
+  }
 };
 
 // NaN, once seen, stays.
@@ -138,7 +144,8 @@ struct ExtremeOf {
   }
   template <class D, class V>
   static HWY_INLINE double Lanes(D d, V v) {
-    if (HWY_UNLIKELY(!hn::AllFalse(d, hn::IsNaN(v)))) return std::numeric_limits<double>::quiet_NaN();
+    if (HWY_UNLIKELY(!hn::AllFalse(d, hn::IsNaN(v))))
+      return std::numeric_limits<double>::quiet_NaN();
     return hn::GetLane(kMax ? hn::MaxOfLanes(d, v) : hn::MinOfLanes(d, v));
   }
 };
@@ -235,8 +242,9 @@ HWY_NOINLINE void JoinRows(T* HWY_RESTRICT acc, const T* const* rows, int64_t n)
   for (; i < n; ++i) join(i, d1);
 }
 
-/// Rows [begin, end) of the reduced dims, columns of extent n and stride `stride` from x, into total.
-/// With `fold` > 1 the rows are contiguous and a row here is `fold` of them, n columns in all.
+/// Rows [begin, end) of the reduced dims, columns of extent n and stride `stride` from x, into
+/// total. With `fold` > 1 the rows are contiguous and a row here is `fold` of them, n columns in
+/// all.
 template <class R, typename T>
 void ReduceColumns(const ReduceParams& p, const T* x, int64_t stride, int64_t n, int64_t begin,
                    int64_t end, int64_t fold, double* total) {
@@ -321,8 +329,8 @@ void LaunchRuns(const ReduceParams& p, const T* x, T* out) {
     const bool one_block = p.reduced_rank == 1 && p.reduced_in[0] == 1 && p.count <= kReduceBlock;
     for (; begin < end; ++begin, in.next(), to.next()) {
       const T* from = x + in.offset();
-      const double v = one_block ? ReduceBlock<R, T>(from, p.count)
-                                 : ReduceTerms<R, T>(p, from, 0, p.count);
+      const double v =
+          one_block ? ReduceBlock<R, T>(from, p.count) : ReduceTerms<R, T>(p, from, 0, p.count);
       out[to.offset()] = static_cast<T>(v / scale);
     }
   });
@@ -626,8 +634,8 @@ ReduceParams make_params(const OpCall& call, std::span<const int64_t> axes, bool
 
 /// Threads that share one result's terms, where there are fewer results than threads.
 int64_t shared_parts(const ReduceParams& p) {
-  const double ns = static_cast<double>(p.count) * 0.1 *
-                    static_cast<double>(p.columns ? p.kept : int64_t{1});
+  const double ns =
+      static_cast<double>(p.count) * 0.1 * static_cast<double>(p.columns ? p.kept : int64_t{1});
   if (p.kept >= num_threads() && !p.columns) return 1;
   const auto parts = static_cast<int64_t>(ns / kPartNs);
   return std::clamp<int64_t>(std::min<int64_t>(parts, num_threads()), 1, kReduceParts);

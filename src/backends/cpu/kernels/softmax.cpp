@@ -14,9 +14,9 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/kernels/softmax.cpp"
+#include "backends/cpu/vector_math-inl.h"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
-#include "backends/cpu/vector_math-inl.h"
 
 #ifndef LC_SOFTMAX_PARAMS
 #define LC_SOFTMAX_PARAMS

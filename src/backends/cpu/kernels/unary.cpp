@@ -8,9 +8,9 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/kernels/unary.cpp"
+#include "backends/cpu/vector_math-inl.h"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
-#include "backends/cpu/vector_math-inl.h"
 
 #ifndef LC_UNARY_ENTRY
 #define LC_UNARY_ENTRY
@@ -30,13 +30,13 @@ HWY_BEFORE_NAMESPACE();
 namespace lc::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-#define LC_UNARY(name, SimdName, expr, flops, ...)  \
-  struct Op_##name {                                \
-    static constexpr double kFlops = flops;         \
-    template <class D, class V>                     \
-    static HWY_INLINE V Run(D d, V x) {             \
-      return SimdName(d, x);                        \
-    }                                               \
+#define LC_UNARY(name, SimdName, expr, flops, ...) \
+  struct Op_##name {                               \
+    static constexpr double kFlops = flops;        \
+    template <class D, class V>                    \
+    static HWY_INLINE V Run(D d, V x) {            \
+      return SimdName(d, x);                       \
+    }                                              \
   };
 #include "ops/unary.inc"
 #undef LC_UNARY

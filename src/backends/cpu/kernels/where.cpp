@@ -39,19 +39,31 @@ void WhereBlock(const void* const* in, unsigned scalars, void* out, int64_t n) {
     return;
   }
   switch (scalars >> 1) {
-    case 0: Select<T, 1, 1>(c, a, b, y, n); break;
-    case 1: Select<T, 0, 1>(c, a, b, y, n); break;
-    case 2: Select<T, 1, 0>(c, a, b, y, n); break;
-    default: Select<T, 0, 0>(c, a, b, y, n); break;
+    case 0:
+      Select<T, 1, 1>(c, a, b, y, n);
+      break;
+    case 1:
+      Select<T, 0, 1>(c, a, b, y, n);
+      break;
+    case 2:
+      Select<T, 1, 0>(c, a, b, y, n);
+      break;
+    default:
+      Select<T, 0, 0>(c, a, b, y, n);
+      break;
   }
 }
 
 BlockFn FindWhere(int64_t size) {
   switch (size) {
-    case 1: return WhereBlock<uint8_t>;
-    case 2: return WhereBlock<uint16_t>;
-    case 4: return WhereBlock<uint32_t>;
-    default: return WhereBlock<uint64_t>;
+    case 1:
+      return WhereBlock<uint8_t>;
+    case 2:
+      return WhereBlock<uint16_t>;
+    case 4:
+      return WhereBlock<uint32_t>;
+    default:
+      return WhereBlock<uint64_t>;
   }
 }
 
