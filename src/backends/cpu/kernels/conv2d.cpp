@@ -3,8 +3,8 @@
 // the buffer). "depthwise": one input channel a group, row by row.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/kernels/conv2d.cpp"
-#include "backends/cpu/gemm-inl.h"
 #include "hwy/foreach_target.h"
+#include "backends/cpu/gemm-inl.h"
 #include "hwy/highway.h"
 #include "lightning_core/kernel.hpp"
 

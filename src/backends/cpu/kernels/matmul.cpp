@@ -2,8 +2,8 @@
 // may have any strides.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/kernels/matmul.cpp"
-#include "backends/cpu/matmul_run-inl.h"
 #include "hwy/foreach_target.h"
+#include "backends/cpu/matmul_run-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();

@@ -14,8 +14,8 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/kernels/softmax.cpp"
-#include "backends/cpu/vector_math-inl.h"
 #include "hwy/foreach_target.h"
+#include "backends/cpu/vector_math-inl.h"
 #include "hwy/highway.h"
 
 #ifndef LC_SOFTMAX_PARAMS

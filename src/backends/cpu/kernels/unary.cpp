@@ -8,8 +8,8 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/kernels/unary.cpp"
-#include "backends/cpu/vector_math-inl.h"
 #include "hwy/foreach_target.h"
+#include "backends/cpu/vector_math-inl.h"
 #include "hwy/highway.h"
 
 #ifndef LC_UNARY_ENTRY
