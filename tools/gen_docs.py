@@ -19,8 +19,9 @@ def env() -> str:
     """Every environment variable."""
     lines = [
         "# Environment variables\n\n" + NOTE,
-        "Bools: `1`, `true`, `on`, `yes` are on; `0`, `false`, `off`, `no` are off. A value that does\n"
-        "not parse is an error that names the variable. `lightning-core info` shows what is in force.\n",
+        "Bools: `1`, `true`, `on`, `yes` are on; `0`, `false`, `off`, `no` are off.\n"
+        "A value that does not parse is an error that names the variable.\n"
+        "`lightning-core info` shows what is in force.\n",
         "\n| variable | default | accepted | meaning |\n|---|---|---|---|\n",
     ]
     for row in _core.config_table():

@@ -17,13 +17,14 @@
 #include "backends/cpu/vector_math-inl.h"
 #include "hwy/highway.h"
 
-#define LC_TEST_UNARY(X)                                                                           \
-  X(VExp)                                                                                          \
-  X(VExpFast)                                                                                      \
-  X(VExp2Fast)                                                                                     \
-  X(VExpm1) X(VLog) X(VLog1p) X(VSin) X(VCos) X(VTanh) X(VSigmoid) X(VErf) X(VGelu) X(VGeluTanh)   \
-      X(VSilu) X(VSoftplus) X(VFloor) X(VCeil) X(VRsqrt) X(VSqrt) X(VReciprocal) X(VRelu) X(VSign) \
-          X(VAbs) X(VNeg) X(VSquare)
+#define LC_TEST_UNARY(X)                                                                          \
+  X(VExp)                                                                                         \
+  X(VExpFast)                                                                                     \
+  X(VExp2Fast)                                                                                    \
+  X(VExpm1)                                                                                       \
+  X(VLog) X(VLog1p) X(VSin) X(VCos) X(VTanh) X(VSigmoid) X(VErf) X(VGelu) X(VGeluTanh) X(VSilu)   \
+      X(VSoftplus) X(VFloor) X(VCeil) X(VRsqrt) X(VSqrt) X(VReciprocal) X(VRelu) X(VSign) X(VAbs) \
+          X(VNeg) X(VSquare)
 
 HWY_BEFORE_NAMESPACE();
 namespace lc::cpu::HWY_NAMESPACE {

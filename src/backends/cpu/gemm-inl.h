@@ -83,10 +83,11 @@ HWY_NOINLINE void Tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, int64_
 #define LC_DECLARE(i) \
   V x##i = zero;      \
   V y##i = zero;
-  LC_DECLARE(0)
-  LC_DECLARE(1)
-  LC_DECLARE(2) LC_DECLARE(3) LC_DECLARE(4) LC_DECLARE(5) LC_DECLARE(6) LC_DECLARE(7) LC_DECLARE(8)
-      LC_DECLARE(9) LC_DECLARE(10) LC_DECLARE(11) LC_DECLARE(12) LC_DECLARE(13)
+  // clang-format off
+  LC_DECLARE(0) LC_DECLARE(1) LC_DECLARE(2) LC_DECLARE(3) LC_DECLARE(4) LC_DECLARE(5) LC_DECLARE(6)
+  LC_DECLARE(7) LC_DECLARE(8) LC_DECLARE(9) LC_DECLARE(10) LC_DECLARE(11) LC_DECLARE(12)
+  LC_DECLARE(13)
+  // clang-format on
 #undef LC_DECLARE
           for (int64_t p = 0; p < k; ++p) {
     V b0;
@@ -103,10 +104,10 @@ HWY_NOINLINE void Tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, int64_
     x##i = hn::MulAdd(v, b0, x##i);                         \
     if constexpr (kNv == 2) y##i = hn::MulAdd(v, b1, y##i); \
   }
-    LC_ROW(0)
-    LC_ROW(1)
-    LC_ROW(2) LC_ROW(3) LC_ROW(4) LC_ROW(5) LC_ROW(6) LC_ROW(7) LC_ROW(8) LC_ROW(9) LC_ROW(10)
-        LC_ROW(11) LC_ROW(12) LC_ROW(13)
+    // clang-format off
+    LC_ROW(0) LC_ROW(1) LC_ROW(2) LC_ROW(3) LC_ROW(4) LC_ROW(5) LC_ROW(6) LC_ROW(7) LC_ROW(8)
+    LC_ROW(9) LC_ROW(10) LC_ROW(11) LC_ROW(12) LC_ROW(13)
+    // clang-format on
 #undef LC_ROW
             a += kPackedA ? kRows : a_k;
     b += b_k;
@@ -127,10 +128,10 @@ HWY_NOINLINE void Tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, int64_
   };
 #define LC_STORE(i) \
   if constexpr (kRows > i) store(c + i * c_row, x##i, y##i);
-  LC_STORE(0)
-  LC_STORE(1)
-  LC_STORE(2) LC_STORE(3) LC_STORE(4) LC_STORE(5) LC_STORE(6) LC_STORE(7) LC_STORE(8) LC_STORE(9)
-      LC_STORE(10) LC_STORE(11) LC_STORE(12) LC_STORE(13)
+  // clang-format off
+  LC_STORE(0) LC_STORE(1) LC_STORE(2) LC_STORE(3) LC_STORE(4) LC_STORE(5) LC_STORE(6) LC_STORE(7)
+  LC_STORE(8) LC_STORE(9) LC_STORE(10) LC_STORE(11) LC_STORE(12) LC_STORE(13)
+  // clang-format on
 #undef LC_STORE
 }
 
