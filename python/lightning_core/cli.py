@@ -127,7 +127,9 @@ def demo(
 @app.command()
 def bench(
     suite: Annotated[str, typer.Option(help="which cases: quick")] = "quick",
-    out: Annotated[Path, typer.Option(help="folder for CSV and JSON")] = Path("benchmark_results"),
+    out: Annotated[Path, typer.Option(help="folder for CSV, JSON and HTML")] = Path(
+        "benchmark_results"
+    ),
     rounds: Annotated[int, typer.Option(min=3, help="turns of ours and each peer")] = 9,
     seconds: Annotated[float, typer.Option(min=0.001, help="length of one turn")] = 0.05,
     seed: Annotated[int, typer.Option(help="of the inputs")] = 0,

@@ -17,6 +17,7 @@
 #include "backends/cpu/vector_math-inl.h"
 #include "hwy/highway.h"
 
+// clang-format off
 #define LC_TEST_UNARY(X)                                                                          \
   X(VExp)                                                                                         \
   X(VExpFast)                                                                                     \
@@ -25,6 +26,7 @@
   X(VLog) X(VLog1p) X(VSin) X(VCos) X(VTanh) X(VSigmoid) X(VErf) X(VGelu) X(VGeluTanh) X(VSilu)   \
       X(VSoftplus) X(VFloor) X(VCeil) X(VRsqrt) X(VSqrt) X(VReciprocal) X(VRelu) X(VSign) X(VAbs) \
           X(VNeg) X(VSquare)
+// clang-format on
 
 HWY_BEFORE_NAMESPACE();
 namespace lc::cpu::HWY_NAMESPACE {

@@ -59,6 +59,8 @@ def test_bench_writes_its_files(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "results" / "quick.json").read_text(encoding="utf-8"))
     assert report["meta"]["peak_gflops"] > 0
     assert all(row["lightning_core_ms"] > 0 for row in report["rows"])
+    page = (tmp_path / "results" / "quick.html").read_text(encoding="utf-8")
+    assert "<svg" in page and "http" not in page.split("<h2>Machine")[0]
     with (tmp_path / "results" / "quick.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(report["rows"])

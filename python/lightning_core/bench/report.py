@@ -1,8 +1,9 @@
-"""CSV, JSON and terminal output of a benchmark run."""
+"""CSV, JSON, HTML and terminal output of a benchmark run."""
 
 from __future__ import annotations
 
 import csv
+import html
 import json
 import platform
 import subprocess
@@ -59,8 +60,70 @@ def _flat(row: Row) -> dict[str, Any]:
     return flat
 
 
+def _bars(row: Row) -> str:
+    """Times of one row as horizontal bars on a common scale, the peers' in grey."""
+    times = {"lightning_core": row.lightning_core_ms, **row.peer_ms}
+    known = {name: ms for name, ms in times.items() if ms is not None}
+    longest = max(known.values(), default=1.0)
+    parts = []
+    for i, (name, ms) in enumerate(known.items()):
+        width = 320 * ms / longest
+        colour = "#1f77b4" if name == "lightning_core" else "#b0b0b0"
+        parts.append(
+            f'<rect x="110" y="{i * 18}" width="{width:.1f}" height="14" fill="{colour}"/>'
+            f'<text x="104" y="{i * 18 + 11}" text-anchor="end">{html.escape(name)}</text>'
+            f'<text x="{116 + width:.1f}" y="{i * 18 + 11}">{_time(ms)}</text>'
+        )
+    return f'<svg width="540" height="{len(known) * 18}">{"".join(parts)}</svg>'
+
+
+def _roofline(rows: list[Row]) -> str:
+    """Share of the machine's measured limit, a bar a row, with the limit that binds."""
+    parts = []
+    shown = [row for row in rows if row.pct_of_peak is not None]
+    for i, row in enumerate(shown):
+        share = row.pct_of_peak or 0.0
+        parts.append(
+            f'<text x="204" y="{i * 18 + 11}" text-anchor="end">'
+            f"{html.escape(f'{row.bench} {row.shape}')}</text>"
+            f'<rect x="210" y="{i * 18}" width="{min(share, 100) * 3:.1f}" height="14" '
+            f'fill="{"#1f77b4" if row.bound_by == "flops" else "#2ca02c"}"/>'
+            f'<text x="{216 + min(share, 100) * 3:.1f}" y="{i * 18 + 11}">'
+            f"{share:.0f} % of {row.bound_by}</text>"
+        )
+    return f'<svg width="680" height="{len(shown) * 18}">{"".join(parts)}</svg>'
+
+
+def page(rows: list[Row], header: dict[str, Any], suite: str) -> str:
+    """The run as one HTML file without outside resources."""
+    body = []
+    for row in sorted(rows, key=lambda r: -(r.ratio or 0.0)):  # rows that fall short first
+        ratio = "no peer"
+        if row.ratio is not None and row.ratio_low is not None and row.ratio_high is not None:
+            ratio = (
+                f"{row.ratio:.2f} of {row.best_peer} "
+                f"(quartiles {row.ratio_low:.2f} to {row.ratio_high:.2f})"
+            )
+        body.append(
+            f"<tr><td>{html.escape(f'{row.bench} {row.shape}')}<br><small>{row.mode}"
+            f"{'; ' + html.escape(row.note) if row.note else ''}</small></td>"
+            f"<td>{html.escape(ratio)}</td><td>{_bars(row)}</td></tr>"
+        )
+    meta = html.escape(json.dumps(header, indent=2))
+    return (
+        f"<!doctype html><meta charset=utf-8><title>Lightning Core: {suite}</title>"
+        "<style>body{font:14px sans-serif;margin:2em}text{font:12px sans-serif}"
+        "td{padding:6px 14px 6px 0;vertical-align:top}</style>"
+        f"<h1>Suite {suite}</h1><p>Time of a call, float32, one-shot: host arrays in and out. "
+        "Ratio: ours over the best peer of the same run; below 1 ours is faster.</p>"
+        f"<h2>Share of the measured limit</h2>{_roofline(rows)}"
+        f"<h2>Beside the peers</h2><table>{''.join(body)}</table>"
+        f"<h2>Machine</h2><pre>{meta}</pre>"
+    )
+
+
 def write(rows: list[Row], header: dict[str, Any], folder: Path, suite: str) -> list[Path]:
-    """Writes `<suite>.csv` and `<suite>.json` to `folder`, made if missing."""
+    """Writes `<suite>.csv`, `.json` and `.html` to `folder`, made if missing."""
     folder.mkdir(parents=True, exist_ok=True)
     csv_path, json_path = folder / f"{suite}.csv", folder / f"{suite}.json"
     flat = [_flat(row) for row in rows]
@@ -72,7 +135,9 @@ def write(rows: list[Row], header: dict[str, Any], folder: Path, suite: str) -> 
         json.dumps({"meta": header, "rows": [asdict(row) for row in rows]}, indent=2) + "\n",
         encoding="utf-8",
     )
-    return [csv_path, json_path]
+    html_path = folder / f"{suite}.html"
+    html_path.write_text(page(rows, header, suite), encoding="utf-8")
+    return [csv_path, json_path, html_path]
 
 
 def _time(ms: float | None) -> str:

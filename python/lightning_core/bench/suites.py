@@ -166,7 +166,9 @@ def _minilm(p: _Peers, rng: np.random.Generator, batch: int, tokens: int) -> Cas
     if find_spec("transformers") is None:
         return None
     from transformers import AutoModel
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     model = MiniLM(folder)
     ids = rng.integers(1000, 20000, (batch, tokens), dtype=np.int64)
     torch_ids = p.torch.from_numpy(ids)
