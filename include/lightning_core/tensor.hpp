@@ -69,11 +69,11 @@ class Dims {
   void push_back(int64_t v) { d_[rank_++] = v; }
   void insert(int at, int64_t v);
   void erase(int at);
-  /// Product of the entries; 1 for rank 0. The caller has checked for overflow (checked_numel).
+  /// Product of the entries; 1 for rank 0. Wraps where checked_numel() would refuse.
   [[nodiscard]] int64_t numel() const {
-    int64_t n = 1;
-    for (int i = 0; i < rank_; ++i) n *= d_[i];
-    return n;
+    uint64_t n = 1;
+    for (int i = 0; i < rank_; ++i) n *= static_cast<uint64_t>(d_[i]);
+    return static_cast<int64_t>(n);
   }
   [[nodiscard]] std::string str() const;  ///< "(2, 3)"
   friend bool operator==(const Dims& a, const Dims& b) {

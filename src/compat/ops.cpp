@@ -183,12 +183,14 @@ struct Resident::Impl {
   Elementwise op = Elementwise::kVectorAdd;
   Type type = Type::kFloat32;
   std::size_t d[3] = {0, 0, 0};
-  std::once_flag once;
+  std::mutex mutex;
   std::optional<lc::Session> session;
 
   /// Throws what the sizes deserve; tried again by the next call then.
   lc::Session& get() {
-    std::call_once(once, [this] {
+    // Not call_once: libstdc++'s may hang after a callable that threw.
+    const std::lock_guard lock(mutex);
+    if (!session) {
       const DType dtype = dtype_of(type);
       const OpNames names = is_matmul ? OpNames{"matmul", "matmul"} : names_of(op);
       OpCall call(lc::get_op(names.op));
@@ -208,7 +210,7 @@ struct Resident::Impl {
       }
       session.emplace(call);
       session->trace_as(names.traced);
-    });
+    }
     return *session;
   }
 

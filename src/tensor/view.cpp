@@ -57,16 +57,16 @@ bool disjoint_columns(const View& a, const View& b) {
 }  // namespace
 
 bool View::is_contiguous() const {
-  int64_t expected = 1;
+  uint64_t expected = 1;  // unsigned, as in contiguous_strides()
   for (int i = shape.rank() - 1; i >= 0; --i) {
     if (shape[i] == 0) return true;
     if (shape[i] == 1) continue;
-    if (strides[i] != expected) {
+    if (static_cast<uint64_t>(strides[i]) != expected) {
       for (int j = i - 1; j >= 0; --j)
         if (shape[j] == 0) return true;
       return false;
     }
-    expected *= shape[i];
+    expected *= static_cast<uint64_t>(shape[i]);
   }
   return true;
 }
