@@ -25,7 +25,9 @@ using KernelPin = uint32_t;
 [[nodiscard]] std::string kernel_pin_name(KernelPin pin);
 
 struct Policy {
-  uint32_t upload = ~0u;  ///< bit i: input i is uploaded; clear: input i must be resident
+  /// Bit i: input i is uploaded; clear: input i must be resident. Host memory is resident on
+  /// devices that share it, as the CPU does.
+  uint32_t upload = ~0u;
   uint32_t download =
       ~0u;  ///< bit i: output i is copied to the caller; clear: it stays where it is
   SyncMode sync = SyncMode::kAuto;

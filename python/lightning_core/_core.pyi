@@ -325,7 +325,9 @@ class Tensor64(Tensor):
         """A copy of as many values as the shape has elements."""
 
 def from_dlpack(Any: Any) -> Tensor:
-    """A Tensor on the memory of any CPU Any with __dlpack__."""
+    """
+    A Tensor on the memory of any CPU Any with __dlpack__; a copy where it is read-only.
+    """
 
 def backend_name() -> str:
     """'metal', 'cuda' or 'cpu': the best device that exists."""

@@ -147,7 +147,18 @@ bool read_array(PyObject* object, const char* op, const char* name, DTypeSet acc
   } else if (PyFloat_CheckExact(object) || PyLong_CheckExact(object)) {
     number->is = true;
     number->value = PyFloat_AsDouble(object);
-    return !(number->value == -1.0 && PyErr_Occurred());
+    if (number->value == -1.0 && PyErr_Occurred()) {
+      PyErr_Format(PyExc_ValueError, "[%s] %s: expected a number a float64 holds, found %R", op,
+                   name, object);
+      return false;
+    }
+    if (PyLong_CheckExact(object)) {
+      int overflow = 0;
+      number->integer = true;
+      number->whole = PyLong_AsLongLongAndOverflow(object, &overflow);
+      if (overflow != 0) number->whole = overflow < 0 ? INT64_MIN : INT64_MAX;
+    }
+    return true;
   } else {
     PyObject* made = as_numpy(object);
     if (made == nullptr) return false;

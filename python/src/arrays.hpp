@@ -38,7 +38,9 @@ class Held {
 /// A Python number given for an array: 0-d, dtype decided by the other operands.
 struct Number {
   bool is = false;
+  bool integer = false;
   double value = 0;
+  int64_t whole = 0;  ///< where it is an integer
 };
 
 /// Fills `view` with the memory of a Python argument. `spec` says which dtypes the op takes (lists

@@ -12,6 +12,7 @@
 #include "lightning_core/dispatch.hpp"
 #include "policy_type.hpp"
 #include "runtime/plan.hpp"
+#include "tensor/scalar.hpp"
 #include "tensor_type.hpp"
 
 namespace lc::python {
@@ -30,6 +31,13 @@ struct OpInfo {
   std::string doc;
   PyMethodDef method;
 };
+
+/// A string argument's text; null with a Python error set for anything else.
+const char* text_of(const OpDef& op, const char* name, PyObject* value) {
+  if (PyUnicode_Check(value)) return PyUnicode_AsUTF8(value);
+  PyErr_Format(PyExc_TypeError, "[%s] %s: expected a string, found %R", op.name, name, value);
+  return nullptr;
+}
 
 bool set_attr(const OpDef& op, const AttrSpec& spec, PyObject* value, AttrValue* to) {
   const auto wrong = [&](const char* expected) {
@@ -124,19 +132,23 @@ bool set_attr(const OpDef& op, const AttrSpec& spec, PyObject* value, AttrValue*
       return false;
     }
     case AttrKind::kDType: {
-      PyObject* numpy = PyImport_ImportModule("numpy");
-      if (numpy == nullptr) return false;
       std::string name;
       if (PyUnicode_Check(value)) {
-        name = PyUnicode_AsUTF8(value);
-      } else if (PyObject* dtype = PyObject_CallMethod(numpy, "dtype", "O", value)) {
-        if (PyObject* text = PyObject_GetAttrString(dtype, "name")) {
-          name = PyUnicode_AsUTF8(text);
-          Py_DECREF(text);
+        const char* text = PyUnicode_AsUTF8(value);
+        if (text == nullptr) return false;
+        name = text;
+      } else {
+        PyObject* numpy = PyImport_ImportModule("numpy");
+        if (numpy == nullptr) return false;
+        if (PyObject* dtype = PyObject_CallMethod(numpy, "dtype", "O", value)) {
+          if (PyObject* text = PyObject_GetAttrString(dtype, "name")) {
+            if (const char* utf8 = PyUnicode_AsUTF8(text)) name = utf8;
+            Py_DECREF(text);
+          }
+          Py_DECREF(dtype);
         }
-        Py_DECREF(dtype);
+        Py_DECREF(numpy);
       }
-      Py_DECREF(numpy);
       if (name.empty()) return wrong("a dtype");
       *to = AttrValue::integer(static_cast<int64_t>(parse_dtype(name, spec.name)));
       return true;
@@ -237,7 +249,7 @@ class Parser {
       return false;
     if (i == 0) first = held_.count() > held ? held_.last() : value;
     if (number.is) {
-      numbers_[n_numbers_] = number.value;
+      numbers_[n_numbers_] = number;
       number_at_[n_numbers_++] = i;
     }
     return true;
@@ -259,13 +271,11 @@ class Parser {
         return read_out(value, op_.name, &call_.out[0], held_, &tensors);
       case kDevice:
         if (value == Py_None) return true;
-        if (!PyUnicode_Check(value)) {
-          PyErr_Format(PyExc_TypeError, "[%s] device: expected a string, found %R", op_.name,
-                       value);
-          return false;
+        if (const char* word = text_of(op_, "device", value)) {
+          call_.device = parse_device(word);
+          return true;
         }
-        call_.device = parse_device(PyUnicode_AsUTF8(value));
-        return true;
+        return false;
       case kPolicy:
         if (value == Py_None) return true;
         return read_policy(value, op_.name, &call_.policy);
@@ -273,8 +283,12 @@ class Parser {
         if (PyObject_IsTrue(value) == 1) call_.compute_dtype = DType::kFloat32;
         return true;
       case kTraceAs:
-        if (value != Py_None) call_.trace_as = intern_name(PyUnicode_AsUTF8(value));
-        return true;
+        if (value == Py_None) return true;
+        if (const char* name = text_of(op_, "trace_as", value)) {
+          call_.trace_as = intern_name(name);
+          return true;
+        }
+        return false;
       default:
         return false;
     }
@@ -288,27 +302,30 @@ class Parser {
     return names->emplace_back(name).c_str();
   }
 
-  /// Python numbers become 0-d arrays of the dtype of the arrays beside them, float32 without any.
+  /// Python numbers become 0-d arrays of the widest float beside them, float32 without any.
   bool finish_numbers() {
     if (n_numbers_ == 0) return true;
     DType dtype = DType::kNone;
-    for (int i = 0; i < call_.n_in; ++i)
-      if (dtype_is_float(call_.in[i].dtype)) dtype = call_.in[i].dtype;
-    if (dtype != DType::kFloat64) dtype = DType::kFloat32;
+    for (int i = 0; i < call_.n_in; ++i) {
+      const DType d = call_.in[i].dtype;
+      if (dtype_is_float(d) && dtype_size(d) > dtype_size(dtype)) dtype = d;
+    }
+    if (dtype == DType::kNone) dtype = DType::kFloat32;
     for (int j = 0; j < n_numbers_; ++j) {
       const int i = number_at_[j];
-      const DTypeSet accepted = op_.inputs[op_.variadic ? 0 : static_cast<size_t>(i)].dtypes;
+      const ArgSpec& spec = op_.inputs[op_.variadic ? 0 : static_cast<size_t>(i)];
       void* p = &scalars_[j];
       DType as = dtype;
-      if ((accepted & dtype_bit(dtype)) == 0 && (accepted & dtype_bit(DType::kInt64)) != 0) {
+      if ((spec.dtypes & kFloatTypes) == 0) {
+        if (!numbers_[j].integer) {
+          PyErr_Format(PyExc_TypeError, "[%s] %s: expected integers, found a float", op_.name,
+                       spec.name);
+          return false;
+        }
         as = DType::kInt64;
-        const auto v = static_cast<int64_t>(numbers_[j]);
-        std::memcpy(p, &v, sizeof v);
-      } else if (dtype == DType::kFloat32) {
-        const auto v = static_cast<float>(numbers_[j]);
-        std::memcpy(p, &v, sizeof v);
+        std::memcpy(p, &numbers_[j].whole, sizeof(int64_t));
       } else {
-        std::memcpy(p, &numbers_[j], sizeof(double));
+        store_scalar(p, as, numbers_[j].value);
       }
       call_.in[i] = View(p, as, Shape{});
     }
@@ -320,7 +337,7 @@ class Parser {
   OpCall& call_;
   Held held_;
   uint64_t seen_ = 0;
-  double numbers_[kMaxInputs];
+  Number numbers_[kMaxInputs];
   double scalars_[kMaxInputs];
   int number_at_[kMaxInputs];
   int n_numbers_ = 0;
@@ -372,6 +389,7 @@ PyObject* call_function(PyObject* self, PyObject* const* args, Py_ssize_t nargs,
       Tensor made = call_op1(call);
       return tensor ? wrap_tensor(made) : tensor_array(made);
     }
+    refuse_kept_outputs(p, call);
     PyObject* result = new_array(call.out[0].dtype, call.out[0].shape, &call.out[0].data);
     if (result == nullptr) return nullptr;
     try {

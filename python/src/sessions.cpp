@@ -37,9 +37,9 @@ const char* keep_name(const std::string& name) {
   return names->emplace_back(name).c_str();
 }
 
-std::unique_ptr<Session> make_session(const std::string& op, const std::vector<Ints>& shapes,
-                                      nb::dict attrs, const std::string& dtype,
-                                      const std::string& device, const std::string& trace_as) {
+Session make_session(const std::string& op, const std::vector<Ints>& shapes, nb::dict attrs,
+                     const std::string& dtype, const std::string& device,
+                     const std::string& trace_as) {
   OpCall call(get_op(op));
   const DType t = parse_dtype(dtype);
   for (size_t i = 0; i < shapes.size() && static_cast<int>(i) < call.n_in; ++i)
@@ -75,8 +75,8 @@ std::unique_ptr<Session> make_session(const std::string& op, const std::vector<I
     }
   }
   if (!device.empty()) call.device = parse_device(device);
-  auto session = std::make_unique<Session>(call);
-  if (!trace_as.empty()) session->trace_as(keep_name(trace_as));
+  Session session(call);
+  if (!trace_as.empty()) session.trace_as(keep_name(trace_as));
   return session;
 }
 
@@ -119,9 +119,15 @@ void bind_sessions(nb::module_& m) {
       m, "Session",
       "One op's plan pinned with buffers of its own: start uploads and computes, run computes on\n"
       "what is resident, sync waits, finish waits and downloads.")
-      .def(nb::new_(&make_session), nb::arg("op"), nb::arg("shapes"), nb::arg("attrs") = nb::dict(),
-           nb::arg("dtype") = "float32", nb::arg("device") = "", nb::arg("trace_as") = "",
-           "shapes: one list an input, [] for an absent optional one.")
+      .def(
+          "__init__",
+          [](Session* self, const std::string& op, const std::vector<Ints>& shapes, nb::dict attrs,
+             const std::string& dtype, const std::string& device, const std::string& trace_as) {
+            new (self) Session(make_session(op, shapes, attrs, dtype, device, trace_as));
+          },
+          nb::arg("op"), nb::arg("shapes"), nb::arg("attrs") = nb::dict(),
+          nb::arg("dtype") = "float32", nb::arg("device") = "", nb::arg("trace_as") = "",
+          "shapes: one list an input, [] for an absent optional one.")
       .def(
           "start",
           [](Session& s, nb::args inputs) {
@@ -138,7 +144,9 @@ void bind_sessions(nb::module_& m) {
           "upload",
           [](Session& s, int i, nb::handle array) {
             Held held;
-            s.upload(i, view_of(array, "input", held));
+            const View view = view_of(array, "input", held);
+            const nb::gil_scoped_release release;
+            s.upload(i, view);
           },
           nb::arg("index"), nb::arg("array"), "Copies an operand in.")
       .def("resident", &Session::resident, nb::arg("index"), "True once an operand was uploaded.")

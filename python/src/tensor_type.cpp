@@ -4,6 +4,8 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <memory>
+
 #include "arrays.hpp"
 #include "bindings.hpp"
 #include "lightning_core/dispatch.hpp"
@@ -40,7 +42,19 @@ Dims dims(const Ints& v) { return Dims(std::span<const int64_t>(v)); }
       cat("invalid value: [tensor] ", arg, ": expected ", expected, ", found ", found));
 }
 
+/// Storage that keeps a Python object alive.
+Storage own(const nb::object& object) {
+  auto kept = std::make_unique<nb::object>(object);
+  return Storage(kept.release(), [](void* p) {
+    const nb::gil_scoped_acquire gil;
+    delete static_cast<nb::object*>(p);
+  });
+}
+
 nb::object numpy_of(const Tensor& t) {
+  if (t.dtype() == DType::kBFloat16)
+    throw nb::type_error(
+        "[tensor] dtype: expected one NumPy has, found bfloat16; cast to float32 first");
   PyObject* array = tensor_array(t);
   if (array == nullptr) throw nb::python_error();
   return nb::steal(array);
@@ -411,7 +425,7 @@ void bind_view(nb::class_<W>& c) {
 
 const Tensor* tensor_of(PyObject* object) noexcept {
   const nb::handle h(object);
-  return nb::isinstance<PyTensor>(h) ? &nb::inst_ptr<PyTensor>(h)->t : nullptr;
+  return nb::isinstance<PyTensor>(h) && nb::inst_ready(h) ? &nb::inst_ptr<PyTensor>(h)->t : nullptr;
 }
 
 PyObject* wrap_tensor(const Tensor& tensor) {
@@ -436,13 +450,15 @@ void bind_tensors(nb::module_& m) {
         if (!read_array(array.ptr(), "from_dlpack", "object", kAllTypes, &view, &number, held,
                         &is_tensor))
           throw nb::python_error();
-        PyObject* owner = array.release().ptr();
-        return nb::steal(wrap_tensor(Tensor::wrap(view, [owner](void*) {
-          const nb::gil_scoped_acquire gil;
-          Py_DECREF(owner);
-        })));
+        const bool writeable = nb::cast<bool>(array.attr("flags").attr("writeable"));
+        const Tensor window = Tensor::wrap(view);
+        // Tensors may be written: read-only memory, and what had to be copied to be read, is
+        // copied.
+        if (!writeable || held.count() > 0) return nb::steal(wrap_tensor(window.copy()));
+        return nb::steal(wrap_tensor(Tensor(own(array), view)));
       },
-      nb::arg("object"), "A Tensor on the memory of any CPU object with __dlpack__.");
+      nb::arg("object"),
+      "A Tensor on the memory of any CPU object with __dlpack__; a copy where it is read-only.");
 }
 
 }  // namespace lc::python

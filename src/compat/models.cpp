@@ -10,7 +10,7 @@
 #include "lightning_core/core/apple_ml.hpp"
 #include "lightning_core/core/models/graph_fastpath.hpp"
 #include "runtime/config.hpp"
-#include "runtime/fork.hpp"
+#include "runtime/fork_mutex.hpp"
 
 namespace lightning_core {
 
@@ -47,8 +47,7 @@ constexpr const char* kHeader =
 using Key = std::tuple<int, int, std::size_t, std::size_t, std::size_t>;
 
 struct Cache {
-  std::mutex mutex;
-  lc::ForkGuard guard{mutex};
+  lc::ForkMutex mutex{lc::LockRank::kCompat};
   std::map<Key, GraphSparseFriendlyPolicy> table;
   bool loaded = false;
   bool dirty = false;

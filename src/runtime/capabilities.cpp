@@ -7,21 +7,19 @@
 
 #include "backends/backend.hpp"
 #include "lightning_core/trace.hpp"
-#include "runtime/fork.hpp"
+#include "runtime/fork_mutex.hpp"
 #include "runtime/json.hpp"
 #include "runtime/last_error.hpp"
 
 namespace lc {
 namespace {
 
-std::mutex g_sync_mutex;
-const ForkGuard g_sync_guard(g_sync_mutex);
+ForkMutex g_sync_mutex(LockRank::kCompat);
 SyncPolicy g_sync_policy;
 
 /// Blocks of device_malloc by start address. Never destroyed: frees may come from atexit handlers.
 struct Blocks {
-  std::mutex mutex;
-  ForkGuard guard{mutex};
+  ForkMutex mutex{LockRank::kCompat};
   std::map<const char*, size_t> sizes;
 
   /// Bytes from p to the end of the block that holds it; SIZE_MAX where no block does.

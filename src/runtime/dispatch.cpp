@@ -5,6 +5,7 @@
 
 #include "backends/cpu/convert.hpp"
 #include "lightning_core/trace.hpp"
+#include "runtime/capabilities.hpp"
 #include "runtime/memory.hpp"
 #include "runtime/plan.hpp"
 #include "runtime/reference.hpp"
@@ -158,16 +159,28 @@ void run_plan(const Plan& plan, const View* in, const View* out) {
       strided_convert(converted_out[step.operand], out[step.operand]);
 }
 
+namespace {
+
+/// The boundary behind a call, where the policy asks for one.
+void synchronise(const Plan& plan) {
+  if (plan.policy.sync == SyncMode::kAlways || plan.policy.trace_sync_boundary) [[unlikely]]
+    apply_sync_policy({plan.policy.sync, plan.policy.trace_sync_boundary});
+}
+
+}  // namespace
+
 void run(const Plan& plan, const OpCall& call) {
   check_operands(plan, call);
   if (call.op->check_data != nullptr) call.op->check_data(call);
   if (!trace_enabled()) [[likely]] {
     run_plan(plan, call.in, call.out);
+    synchronise(plan);
     return;
   }
   TraceEvent event;
   event.timestamp_ns = monotonic_ns();
   run_plan(plan, call.in, call.out);
+  synchronise(plan);
   event.duration_ns = monotonic_ns() - event.timestamp_ns;
   event.type = TraceType::kOpDispatch;
   event.op = call.trace_as != nullptr ? call.trace_as : call.op->name;
@@ -184,9 +197,20 @@ void run(const Plan& plan, const OpCall& call) {
   trace(event);
 }
 
+void refuse_kept_outputs(const Plan& plan, const OpCall& call) {
+  for (int i = 0; i < call.n_out; ++i)
+    if ((plan.discard_outputs >> i & 1u) != 0)
+      throw_arg(ErrorCode::kNotSupported, call.op->name, "policy.download",
+                "an output to keep from, or a session that keeps the result",
+                "a call whose result would be nowhere", "give `out`, use a session, or download");
+}
+
 std::vector<Tensor> call_op(OpCall& call, const Storage* owner) {
+  bool given = true;
+  for (int i = 0; i < call.n_out; ++i) given = given && call.out[i].data != nullptr;
   const PlanPtr held = plan_shared(call);
   const Plan* p = held.get();
+  if (!given) refuse_kept_outputs(*p, call);
   std::vector<Tensor> results;
   PlanPtr copying;
   if (p->is_view()) {

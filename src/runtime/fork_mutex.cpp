@@ -2,11 +2,15 @@
 
 #include <pthread.h>
 
+#include <atomic>
+
 namespace lc {
 
+/// Registration takes no lock, so that a mutex may be made while others are held.
 struct ForkMutexes {
-  std::mutex mutex;  // of the list; outermost of all in a fork
-  ForkMutex* first = nullptr;
+  std::mutex forking;  // two threads that fork take turns
+  std::atomic<ForkMutex*> first{nullptr};
+  ForkMutex* locked = nullptr;  // the list as a fork under way found it
 
   static ForkMutexes& get() {
     static auto* all = [] {
@@ -18,19 +22,20 @@ struct ForkMutexes {
     return *all;
   }
   void add(ForkMutex* m) {
-    const std::lock_guard lock(mutex);
-    ForkMutex** at = &first;
-    while (*at != nullptr && (*at)->rank_ <= m->rank_) at = &(*at)->next_;
-    m->next_ = *at;
-    *at = m;
+    m->next_ = first.load(std::memory_order_relaxed);
+    while (!first.compare_exchange_weak(m->next_, m, std::memory_order_release)) {
+    }
   }
   void lock_all() {
-    mutex.lock();
-    for (ForkMutex* m = first; m != nullptr; m = m->next_) m->lock();
+    forking.lock();
+    locked = first.load(std::memory_order_acquire);
+    for (int rank = 0; rank < kLockRanks; ++rank)
+      for (ForkMutex* m = locked; m != nullptr; m = m->next_)
+        if (static_cast<int>(m->rank_) == rank) m->lock();
   }
   void unlock_all() {
-    for (ForkMutex* m = first; m != nullptr; m = m->next_) m->unlock();
-    mutex.unlock();
+    for (ForkMutex* m = locked; m != nullptr; m = m->next_) m->unlock();
+    forking.unlock();
   }
 };
 

@@ -7,6 +7,9 @@ namespace lc {
 
 /// Order in which locks may nest, outermost first; fork() takes them in this order.
 enum class LockRank : int {
+  kPlans,        ///< the shared map of plans
+  kPolicy,       ///< default policy and interned kernel names
+  kCompat,       ///< the reference's surfaces: sync policy, device blocks, model caches
   kBackend,      ///< CPU backend's choice of instruction set and threads
   kDerived,      ///< values computed from the configuration
   kTraceConfig,  ///< applying LC_TRACE
@@ -15,6 +18,7 @@ enum class LockRank : int {
   kPlanText,
   kMemory,
 };
+inline constexpr int kLockRanks = static_cast<int>(LockRank::kMemory) + 1;
 
 /// A std::mutex that is registered with fork(). Must live forever (static storage or leaked).
 class ForkMutex {

@@ -82,6 +82,10 @@ class Plan {
   [[nodiscard]] bool is_view() const { return kind == PlanKind::kView; }
 };
 
+/// Throws kNotSupported where the policy keeps an output from the caller that the callee would have
+/// to allocate.
+void refuse_kept_outputs(const Plan& plan, const OpCall& call);
+
 /// Runs a plan on operands; `out[i].data` set. The part of run() that composed plans share.
 void run_plan(const Plan& plan, const View* in, const View* out);
 

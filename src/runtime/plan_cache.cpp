@@ -9,7 +9,7 @@
 #include <unordered_map>
 
 #include "runtime/config.hpp"
-#include "runtime/fork.hpp"
+#include "runtime/fork_mutex.hpp"
 #include "runtime/planner.hpp"
 
 namespace lc {
@@ -50,7 +50,7 @@ void describe(const OpCall& call, Key& key) {
   key.push(config_epoch());
   for (int i = 0; i < call.n_in; ++i) push_view(key, call.in[i]);
   for (int i = 0; i < call.n_out; ++i) {
-    if (call.out[i].present() && call.out[i].data != nullptr)
+    if (call.out[i].data != nullptr)
       push_view(key, call.out[i]);
     else
       key.push(0);
@@ -96,14 +96,13 @@ ThreadTable& thread_table() {
 }
 
 struct SharedMap {
-  std::mutex mutex;
+  ForkMutex mutex{LockRank::kPlans};
   std::unordered_multimap<uint64_t, PlanPtr> plans;
   uint64_t hits = 0;
   uint64_t misses = 0;
 };
 SharedMap& shared_map() {
   static auto* map = new SharedMap;  // never destroyed: threads may outlive static destruction
-  static const ForkGuard guard(map->mutex);
   return *map;
 }
 std::atomic<uint64_t> g_generation{1};

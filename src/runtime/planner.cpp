@@ -270,6 +270,12 @@ void compose_plan(OpCall& call, Plan& plan) {
     plan.values.push_back({ComposedValue::Where::kOutput, i, 0, call.out[i]});
     plan.steps.push_back({std::move(sub_plan), {source}, static_cast<int>(plan.values.size()) - 1});
   }
+  for (const ComposedStep& step : plan.steps) {  // what a step copies or falls back, the whole does
+    plan.convert_bytes += step.plan->convert_bytes;
+    if (!step.plan->fallback || plan.fallback) continue;
+    plan.fallback = true;
+    plan.fallback_reason = cat(step.plan->op->name, ": ", step.plan->fallback_reason);
+  }
   plan.kind = PlanKind::kComposed;
   plan.kernel_name = cat(device_name(plan.selected), "/", plan.op->name, ":composed");
   plan.workspace_bytes = bytes;
@@ -353,7 +359,7 @@ std::unique_ptr<Plan> make_plan(const OpCall& original) {
     (void)checked_numel(op.name, "out", out.shape, out.dtype);
     out.strides = contiguous_strides(out.shape);
     plan->out[i] = out;
-    if (original.out[i].data != nullptr || original.out[i].present()) {
+    if (original.out[i].data != nullptr) {
       check_given_output(original, i, out);
       out = original.out[i];
       plan->out[i] = out;
@@ -375,7 +381,9 @@ std::unique_ptr<Plan> make_plan(const OpCall& original) {
   bool empty = true;
   for (int i = 0; i < call.n_out; ++i) empty = empty && call.out[i].numel() == 0;
   View window;
-  if (op.view != nullptr && !given && plan->discard_outputs == 0 && op.view(call, &window)) {
+  // A window cannot convert: then the kernel copies from the converted operand.
+  if (op.view != nullptr && !given && plan->discard_outputs == 0 && plan->converts.empty() &&
+      op.view(call, &window)) {
     plan->kind = PlanKind::kView;
     plan->kernel_name = cat("view/", op.name);
     plan->out[0] = window;
@@ -411,14 +419,15 @@ std::unique_ptr<Plan> make_plan(const OpCall& original) {
     std::string which;
     for (const ConvertStep& step : plan->converts)
       which += cat(which.empty() ? "" : ", ", input_name(op, step.operand));
-    if (!plan->convert_bytes || which.empty()) which = "out";
+    if (which.empty()) which = "out";
     throw_arg(ErrorCode::kNotSupported, op.name, which,
               "operands the kernel reads in place under a strict policy",
               cat("an implicit copy for ", plan->kernel_name),
               "pass a row-major array of the kernel's dtype, or allow copies");
   }
   plan->id = next_id.fetch_add(1, std::memory_order_relaxed);
-  register_plan_text(plan->id, plan->kernel_name, plan->call_text);
+  register_plan_text(plan->id, plan->kernel_name, plan->call_text,
+                     call.policy == Policy{} ? std::string() : call.policy.str());
   return plan;
 }
 

@@ -7,13 +7,12 @@
 
 #include "lightning_core/error.hpp"
 #include "runtime/config.hpp"
-#include "runtime/fork.hpp"
+#include "runtime/fork_mutex.hpp"
 
 namespace lc {
 namespace {
 
-std::mutex g_mutex;
-const ForkGuard g_guard(g_mutex);
+ForkMutex g_mutex(LockRank::kPolicy);
 
 std::deque<std::string>& pins() {
   static auto* names = new std::deque<std::string>{"auto"};
@@ -81,7 +80,7 @@ std::string Policy::str() const {
 
 Policy default_policy() {
   Policy policy;
-  policy.strict = config_bool("LC_STRICT");  // before the lock: locks do not nest (see fork.hpp)
+  policy.strict = config_bool("LC_STRICT");  // before the lock
   const std::lock_guard lock(g_mutex);
   return g_default_set ? g_default : policy;
 }

@@ -123,10 +123,11 @@ Tensor Tensor::slice(int64_t axis, int64_t start, int64_t end, int64_t step) con
   const int64_t begin = bound(start);
   const int64_t stop = std::max(bound(end), begin);
   View out = view_;
-  out.shape[a] = (stop - begin + step - 1) / step;
+  out.shape[a] = stop > begin ? (stop - begin - 1) / step + 1 : 0;
   if (out.shape[a] > 0)
     out.data = static_cast<char*>(view_.data) + begin * view_.strides[a] * dtype_size(dtype());
-  out.strides[a] = view_.strides[a] * step;
+  // With one element or none the stride names nothing, and the product could overflow.
+  if (out.shape[a] > 1) out.strides[a] = view_.strides[a] * step;
   return Tensor(storage_, out);
 }
 

@@ -4,7 +4,7 @@
 // C[m, n] = alpha * A[m, k] B[k, n], then bias and activation. The k dimension is cut into blocks
 // whose B panel (kc x NR) stays in L1; the rows into blocks whose packed A stays in L2. For each
 // block the threads first pack A together, then split the columns: each packs the B panels of its
-// own columns just before it uses them, so B is packed once and never waits for a barrier.
+// own columns just before it uses them: once a row block, and without a barrier.
 //
 // Rows are spread over panels of nearly equal height instead of full panels and a remainder: 128
 // rows are ten panels of 12 and 13, not nine of 14 and one of 2.

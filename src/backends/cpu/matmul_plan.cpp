@@ -107,7 +107,11 @@ MatmulPlan linear_plan(const OpCall& call) {
   p.batch = 1;
   p.s.n = w.shape[0];
   p.s.k = w.shape[1];
-  collapse_rows(x, &p.s.m, &p.a_row);
+  // Where the rows do not collapse the kernel asks for a row-major copy; their number stands.
+  if (!collapse_rows(x, &p.s.m, &p.a_row)) {
+    p.s.m = 1;
+    for (int i = 0; i + 1 < x.rank(); ++i) p.s.m *= x.shape[i];
+  }
   int64_t rows = 0;
   collapse_rows(call.out[0], &rows, &p.c_row);
   p.a_k = x.strides.back();

@@ -1,0 +1,117 @@
+#include "backends/cpu/thread_pool.hpp"
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include "lightning_core/trace.hpp"
+#include "runtime/config.hpp"
+
+namespace lc {
+namespace {
+
+/// Every test leaves the thread count as the environment has it.
+class ThreadPool : public testing::Test {
+ protected:
+  void TearDown() override { reload_config(); }
+};
+
+void expect_each_task_once(int64_t tasks) {
+  std::vector<std::atomic<int>> runs(static_cast<size_t>(tasks));
+  parallel_for(tasks, [&](int64_t t) { ++runs[static_cast<size_t>(t)]; });
+  for (const auto& n : runs) ASSERT_EQ(n, 1);
+}
+
+TEST_F(ThreadPool, RunsEachTaskOnce) {
+  for (const int64_t tasks : {0, 1, 2, 3, 7, 64, 1000}) expect_each_task_once(tasks);
+}
+
+TEST_F(ThreadPool, WorksOversubscribed) {
+  set_config("LC_NUM_THREADS", "16");
+  EXPECT_EQ(num_threads(), 16);
+  for (int i = 0; i < 200; ++i) expect_each_task_once(37);
+}
+
+TEST_F(ThreadPool, OneThreadRunsInline) {
+  set_config("LC_NUM_THREADS", "1");
+  const auto self = std::this_thread::get_id();
+  parallel_for(50, [&](int64_t) { EXPECT_EQ(std::this_thread::get_id(), self); });
+}
+
+TEST_F(ThreadPool, NestedCallsFinish) {
+  set_config("LC_NUM_THREADS", "4");
+  std::atomic<int64_t> sum{0};
+  parallel_for(8, [&](int64_t a) { parallel_for(8, [&](int64_t b) { sum += a * 8 + b; }); });
+  EXPECT_EQ(sum, 63 * 64 / 2);
+}
+
+TEST_F(ThreadPool, SeveralCallersAtOnce) {
+  set_config("LC_NUM_THREADS", "3");
+  std::atomic<int64_t> total{0};
+  std::vector<std::thread> callers;
+  for (int c = 0; c < 6; ++c)
+    callers.emplace_back([&] {
+      for (int i = 0; i < 300; ++i) {
+        std::atomic<int64_t> sum{0};
+        parallel_for(11, [&](int64_t t) { sum += t; });
+        total += sum;
+      }
+    });
+  for (std::thread& t : callers) t.join();
+  EXPECT_EQ(total, 6 * 300 * 55);
+}
+
+TEST_F(ThreadPool, RangesCoverEverythingInOrderOfTheirParts) {
+  set_config("LC_NUM_THREADS", "4");
+  for (const int64_t n : {1, 5, 16, 100, 1001})
+    for (const int64_t grain : {1, 4, 64}) {
+      std::vector<std::atomic<int>> seen(static_cast<size_t>(n));
+      parallel_ranges(n, grain, [&](int64_t begin, int64_t end) {
+        EXPECT_EQ(begin % grain, 0);
+        for (int64_t i = begin; i < end; ++i) ++seen[static_cast<size_t>(i)];
+      });
+      for (const auto& s : seen) ASSERT_EQ(s, 1);
+    }
+}
+
+#if !defined(__SANITIZE_THREAD__)  // fork with threads is outside of what ThreadSanitizer follows
+TEST_F(ThreadPool, ChildOfForkComputes) {
+  set_config("LC_NUM_THREADS", "3");
+  expect_each_task_once(20);  // the parent's workers exist
+  for (int i = 0; i < 5; ++i) {
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      std::atomic<int64_t> sum{0};
+      parallel_for(100, [&](int64_t t) { sum += t; });
+      _exit(sum == 4950 ? 0 : 1);
+    }
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  }
+  expect_each_task_once(20);
+}
+#endif
+
+TEST_F(ThreadPool, NoCoreIsBusyAfterTheLastCall) {
+  set_config("LC_NUM_THREADS", "4");
+  expect_each_task_once(64);
+  const auto cpu_ns = [] {
+    timespec t{};
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return t.tv_sec * 1'000'000'000LL + t.tv_nsec;
+  };
+  std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  const auto before = cpu_ns();
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  // A worker that still spun would have used up to 100 ms.
+  EXPECT_LT(cpu_ns() - before, 30'000'000);
+}
+
+}  // namespace
+}  // namespace lc
