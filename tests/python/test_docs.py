@@ -31,6 +31,12 @@ def test_readme_python_runs(code: str, tmp_path: Path) -> None:
     assert done.stdout.strip()
 
 
+@pytest.mark.parametrize(("word", "path"), [("cpp", "cpp/hello.cpp"), ("c", "c/hello.c")])
+def test_readme_shows_the_examples_that_ctest_runs(word: str, path: str) -> None:
+    shown = re.findall(rf"```{word}\n(.*?)```", README, flags=re.S)
+    assert shown == [(ROOT / "examples" / path).read_text(encoding="utf-8")]
+
+
 def test_readme_names_files_that_exist() -> None:
     for path in re.findall(r"\]\(([\w./]+)\)|`((?:examples|docs|scripts)/[\w./]+)`", README):
         name = path[0] or path[1]
