@@ -1,6 +1,10 @@
 # One executable for the C++ tests, one ctest entry a file of them; the C test and the example
 # programs are executables of their own.
-find_package(GTest REQUIRED)
+find_package(GTest QUIET)
+if(NOT GTest_FOUND)
+  message(FATAL_ERROR "GoogleTest not found: install it (Debian: apt-get install libgtest-dev), or "
+    "leave the tests out with -DLC_BUILD_TESTS=OFF.")
+endif()
 file(GLOB LC_TESTS CONFIGURE_DEPENDS tests/cpp/*_test.cpp)
 add_executable(lc_tests tests/cpp/main.cpp ${LC_TESTS})
 target_include_directories(lc_tests PRIVATE src tests/cpp ${LC_GEN})

@@ -85,6 +85,7 @@ if ((!venv_ready)); then
   pip=("$venv/bin/python" -m pip --disable-pip-version-check install --quiet)
   step "pip install ${packages[0]}" pip-torch "${pip[@]}" "${packages[0]}"
   step "pip install the other $((${#packages[@]} - 1)) packages" pip "${pip[@]}" "${packages[@]}"
+  rm -f build/release/build.ninja # Python or nanobind may be another one now: configure again
 fi
 
 # --- the checkout importable in .venv, the command in .venv/bin

@@ -23,15 +23,20 @@ FOLDERS = {
 
 
 def source_files() -> list[Path]:
-    """Tracked files and new ones that git does not ignore."""
-    listed = subprocess.run(
+    """Tracked files and new ones that git does not ignore; all files where there is no checkout."""
+    git = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
         capture_output=True,
         text=True,
-        check=True,
-    ).stdout
-    paths = [Path(name) for name in listed.split("\0") if name]
+        check=False,
+    )
+    if git.returncode == 0:
+        paths = [Path(name) for name in git.stdout.split("\0") if name]
+    else:
+        top = [path for path in ROOT.iterdir() if path.is_file()]
+        below = [path for name in FOLDERS for path in (ROOT / name).rglob("*") if path.is_file()]
+        paths = [path.relative_to(ROOT) for path in top + below]
     wanted = [p for p in paths if p.parts[0] in FOLDERS or len(p.parts) == 1]
     return [p for p in wanted if p.suffix in SUFFIXES or p.parts[0] == "scripts"]
 
