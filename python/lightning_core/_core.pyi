@@ -397,8 +397,16 @@ def device_info(device: str = 'cpu') -> dict[str, Any]:
     """What a device is. RuntimeError where it is not available."""
 
 def measure_peak(seconds: float = 0.2) -> dict[str, Any]:
+    """measure_flops() and measure_bandwidth(), about `seconds` each."""
+
+def measure_flops(seconds: float = 0.1) -> float:
     """
-    Measured float32 FMA rate (FLOP/s) and copy rate (bytes/s) of all threads.
+    FLOP/s of float32 fused multiply-adds on registers, all threads: the median over about `seconds`.
+    """
+
+def measure_bandwidth(seconds: float = 0.1) -> float:
+    """
+    Bytes/s of a copy past the caches, read plus written, all threads: the median over about `seconds`, at least one copy of 256 MiB.
     """
 
 class Session:

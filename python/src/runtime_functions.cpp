@@ -239,7 +239,17 @@ void bind_runtime(nb::module_& m) {
         return d;
       },
       nb::arg("seconds") = 0.2,
-      "Measured float32 FMA rate (FLOP/s) and copy rate (bytes/s) of all threads.");
+      "measure_flops() and measure_bandwidth(), about `seconds` each.");
+  m.def(
+      "measure_flops", [](double seconds) { return measure_flops(seconds); },
+      nb::arg("seconds") = 0.1, nb::call_guard<nb::gil_scoped_release>(),
+      "FLOP/s of float32 fused multiply-adds on registers, all threads: the median over about "
+      "`seconds`.");
+  m.def(
+      "measure_bandwidth", [](double seconds) { return measure_bandwidth(seconds); },
+      nb::arg("seconds") = 0.1, nb::call_guard<nb::gil_scoped_release>(),
+      "Bytes/s of a copy past the caches, read plus written, all threads: the median over about "
+      "`seconds`, at least one copy of 256 MiB.");
 }
 
 }  // namespace lc::python

@@ -62,7 +62,7 @@ constexpr ConfigVar kTable[] = {
      "container quota allow."},
     {"LC_PLAN_CACHE_ENTRIES", kInt, "4096", "", 1, 1 << 20,
      "Plans kept before the cache starts anew."},
-    {"LC_SPIN_US", kInt, "50", "", 0, 900,
+    {"LC_SPIN_US", kInt, "200", "", 0, 900,
      "Microseconds an idle worker waits for more work before it sleeps; 0: sleeps at once."},
     {"LC_STRICT", kBool, "0", "", 0, 0,
      "Implicit copies and device fallbacks become errors in calls under the default policy."},

@@ -154,7 +154,7 @@ def table(rows: list[Row], suite: str) -> Table:
     for row in rows:
         ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
         spread = "" if row.ratio_low is None else f"{row.ratio_low:.2f}..{row.ratio_high:.2f}"
-        peak = "" if row.pct_of_peak is None else f"{row.pct_of_peak:.0f}% {row.bound_by}"
+        peak = row.bound_by if row.pct_of_peak is None else f"{row.pct_of_peak:.0f}% {row.bound_by}"
         view.add_row(
             f"{row.bench} {row.shape}",
             _time(row.lightning_core_ms) or row.note,

@@ -1,6 +1,7 @@
 // Sizes, blocks and epilogue of a matrix product; see gemm-inl.h.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "lightning_core/device.hpp"
@@ -13,12 +14,18 @@ struct GemmSizes {
   double alpha;
 };
 
-/// How a product is cut; decided when its plan is made.
+/// Panels of B that are packed at a time: enough that a row of them is a stream to the hardware.
+inline constexpr int64_t kPanelGroup = 4;
+
+/// How a product is cut and where its packed operands lie; decided when its plan is made.
 struct GemmBlocks {
-  int64_t kc;          ///< depth of a block
-  int64_t mc;          ///< rows of a block
-  int64_t a_elements;  ///< workspace of packed A, shared by the threads
-  int64_t b_elements;  ///< workspace of one B panel, a task
+  bool shared_columns;  ///< B is packed by all threads, else A; see gemm-inl.h
+  int64_t kc, mc, nc;   ///< depth, rows and columns of a block; nc where columns are shared
+  int64_t a_elements;   ///< of packed A: shared, or a thread's
+  int64_t b_elements;   ///< of packed B: shared, or a thread's
+  [[nodiscard]] int64_t elements(int64_t threads) const {
+    return shared_columns ? b_elements + threads * a_elements : a_elements + threads * b_elements;
+  }
 };
 
 /// Added and applied once the sum over k is complete.
@@ -33,21 +40,38 @@ struct GemmEpilogue {
   }
 };
 
-/// Blocks for a product on this device: a B panel of `panel_width` columns in two thirds of L1, the
-/// packed rows in half of L2.
-inline GemmBlocks gemm_blocks(int64_t m, int64_t k, int64_t panel_width, int64_t element,
-                              const DeviceInfo& info) {
+/// Blocks for a product on this device. A B panel of `panel_width` columns may fill
+/// L1: the tile reads it in order, and a deeper block updates C less often. Packed rows take
+/// half of L2.
+inline GemmBlocks gemm_blocks(const GemmSizes& s, int64_t panel_width, int64_t element,
+                              int64_t threads, const DeviceInfo& info) {
+  constexpr int64_t kFewRows = 128;   // of a piece; fewer, and B streams past too often
+  constexpr int64_t kColumns = 4096;  // of packed B, at most
+  const auto parts = [](int64_t n, int64_t most) {
+    return std::max<int64_t>((n + most - 1) / most, 1);
+  };
+  const auto share = [](int64_t n, int64_t count) {
+    return std::max<int64_t>((n + count - 1) / count, 1);
+  };
+  const auto line = [](int64_t n) { return (n + 63) / 64 * 64; };
   GemmBlocks b{};
-  int64_t deep = info.l1_bytes * 2 / 3 / (panel_width * element) / 8 * 8;
-  if (deep < 64) deep = 64;
-  const int64_t blocks = k > deep ? (k + deep - 1) / deep : 1;
-  b.kc = k > 0 ? (k + blocks - 1) / blocks : 1;
-  int64_t high = info.l2_bytes / 2 / (b.kc * element);
-  if (high < 64) high = 64;
-  const int64_t row_blocks = m > high ? (m + high - 1) / high : 1;
-  b.mc = m > 0 ? (m + row_blocks - 1) / row_blocks : 1;
-  b.a_elements = (b.mc * b.kc + 63) / 64 * 64;
-  b.b_elements = (panel_width * b.kc + 63) / 64 * 64;
+  const int64_t deep = std::max<int64_t>(info.l1_bytes / (panel_width * element) / 8 * 8, 64);
+  b.kc = share(s.k, parts(s.k, deep));
+  const int64_t high = std::max<int64_t>(info.l2_bytes / 2 / (b.kc * element), 64);
+  int64_t row_blocks = parts(s.m, high);
+  b.shared_columns = s.m >= std::max<int64_t>(threads, 2) * kFewRows;
+  if (!b.shared_columns) {
+    b.mc = share(s.m, row_blocks);
+    b.a_elements = line(b.mc * b.kc);
+    b.b_elements = line(kPanelGroup * panel_width * b.kc);
+    return b;
+  }
+  row_blocks = (std::max(row_blocks, std::min(2 * threads, s.m / kFewRows)) + threads - 1) /
+               threads * threads;
+  b.mc = share(s.m, row_blocks);
+  b.nc = kColumns / (kPanelGroup * panel_width) * (kPanelGroup * panel_width);
+  b.a_elements = line(b.mc * b.kc);
+  b.b_elements = line(std::min(b.nc, (s.n + panel_width - 1) / panel_width * panel_width) * b.kc);
   return b;
 }
 

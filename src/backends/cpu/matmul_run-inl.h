@@ -8,6 +8,7 @@
 #endif
 
 #include "backends/cpu/gemm-inl.h"
+#include "backends/cpu/gemv-inl.h"
 #include "backends/cpu/matmul_plan.hpp"
 
 HWY_BEFORE_NAMESPACE();
@@ -127,8 +128,10 @@ void RunPacked(const MatmulPlan& p, const Launch& l) {
   ForEachProduct<T>(p, l, [&](const T* a, const T* b, T* c, int64_t slot) HWY_ATTR {
     // A panel of B used by one or two panels of rows is not worth copying.
     const bool in_place = p.b_col == 1 && p.s.m <= 2 * kMr;
-    GemmPacked<T>(p.s, p.blocks, e, a, p.a_row, p.a_k, c, p.c_row, p.c_col,
-                  workspace + slot * p.slot, p.threads, MatrixB<T>{b, p.b_k, p.b_col, in_place});
+    const MatrixB<T> from_b{b, p.b_k, p.b_col, in_place};
+    GemmPacked(
+        Product<T, MatrixB<T>>{p.s, p.blocks, e, a, p.a_row, p.a_k, c, p.c_row, p.c_col, from_b},
+        workspace + slot * p.slot, p.threads);
   });
 }
 
@@ -176,8 +179,8 @@ inline void PreparePacked(MatmulPlan p, const DeviceInfo& info, Prepared& out) {
   ShareOut(p, info, FlopsOf(p) * static_cast<double>(p.batch) > kParallelFlops);
   const int64_t width =
       2 * (p.dtype == DType::kFloat32 ? VectorLanes<float>() : VectorLanes<double>());
-  p.blocks = gemm_blocks(p.s.m, p.s.k, width, dtype_size(p.dtype), info);
-  p.slot = p.blocks.a_elements + p.threads * p.blocks.b_elements;
+  p.blocks = gemm_blocks(p.s, width, dtype_size(p.dtype), p.threads, info);
+  p.slot = p.blocks.elements(p.threads);
   out.workspace_bytes = p.batch_threads * p.slot * dtype_size(p.dtype);
   out.set(p);
 }

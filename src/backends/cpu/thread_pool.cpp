@@ -15,6 +15,7 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cfenv>
 #include <chrono>
@@ -106,7 +107,8 @@ constexpr uint32_t kSlotMask = kActiveMask << kSlotShift;
 constexpr uint32_t kWaiting = 1u << 20;  // the caller sleeps until nobody is active
 
 constexpr int kPausesPerLook = 16;          // between looks at the clock
-constexpr int64_t kQuietSpinNs = 20'000;    // then the processor is offered to others as well
+constexpr int64_t kQuietSpinNs = 60'000;    // then the processor is offered to others as well
+constexpr int64_t kLateNs = 150'000;        // a worker woken so long ago should have come
 constexpr int64_t kBlockAfterNs = 500'000;  // a caller that waits for so long sleeps
 
 class Pool {
@@ -117,8 +119,10 @@ class Pool {
       for (int64_t t = 0; t < tasks; ++t) fn(context, t);
       return;
     }
-    if (workers_ < wanted) [[unlikely]]
+    if (workers_ < wanted) [[unlikely]] {
+      expect_workers();
       start_workers(wanted);
+    }
     const int slots = std::min(wanted, workers_);
     fn_ = fn;
     context_ = context;
@@ -128,12 +132,17 @@ class Pool {
     state_.store(static_cast<uint32_t>(slots) << kSlotShift, std::memory_order_seq_cst);
     if (const int sleeping = sleepers_.load(std::memory_order_seq_cst); sleeping > 0) {
       const int needed = slots - (workers_ - sleeping);
-      if (needed > 0) wake_workers(needed);
+      if (needed > 0) {
+        if (misplaced_) push_away();
+        expect_workers();
+        wake_workers(needed);
+      }
     }
     t_in_task = true;
     take_tasks();
     t_in_task = false;
     state_.fetch_and(~kSlotMask, std::memory_order_acq_rel);
+    if (woken_at_ != 0) look_for_late_ones();
     wait_until_left(s.spin_ns == 0);
     busy_.store(false, std::memory_order_release);
   }
@@ -175,6 +184,38 @@ class Pool {
     wake(signal_, std::min(needed, 2));
   }
 
+  void expect_workers() noexcept {
+    if (woken_at_ != 0) return;
+    woken_at_ = now_ns();
+    wakes_then_ = wakes_.load(std::memory_order_relaxed);
+  }
+
+  /// Called at the end of a run while a wake-up is unanswered.
+  void look_for_late_ones() noexcept {
+    if (wakes_.load(std::memory_order_relaxed) == wakes_then_) {
+      if (now_ns() - woken_at_ < kLateNs) return;
+      misplaced_ = true;
+      push_away();
+    }
+    woken_at_ = 0;
+  }
+
+  /// Some schedulers wake a thread on its waker's processor and leave it there for milliseconds
+  /// while others are idle (seen in virtual machines). Once a run has shown that, sleepers are told
+  /// to run wherever the caller may, but not where it does. Takes about 1 us a worker.
+  void push_away() noexcept {
+#ifdef __linux__
+    cpu_set_t elsewhere;
+    const int here = sched_getcpu();
+    if (here < 0 || here >= CPU_SETSIZE) return;
+    if (sched_getaffinity(0, sizeof elsewhere, &elsewhere) != 0) return;
+    CPU_CLR(here, &elsewhere);
+    if (CPU_COUNT(&elsewhere) == 0) return;
+    for (int i = 0; i < workers_; ++i)
+      pthread_setaffinity_np(threads_[static_cast<size_t>(i)], sizeof elsewhere, &elsewhere);
+#endif
+  }
+
   bool join() noexcept {
     uint32_t s = state_.load(std::memory_order_acquire);
     while ((s & kSlotMask) != 0)
@@ -213,6 +254,7 @@ class Pool {
   [[noreturn]] void work() noexcept {
     t_in_task = true;
     std::fesetenv(FE_DFL_ENV);  // not what the starting thread had set
+    wakes_.fetch_add(1, std::memory_order_relaxed);
     for (;;) {
       bool slept = false;
       while (!spin()) {
@@ -220,6 +262,7 @@ class Pool {
         const uint32_t seen = signal_.load(std::memory_order_seq_cst);
         if (!open(std::memory_order_seq_cst)) sleep_on(signal_, seen);
         sleepers_.fetch_sub(1, std::memory_order_seq_cst);
+        wakes_.fetch_add(1, std::memory_order_relaxed);
         slept = true;
       }
       if (!join()) continue;
@@ -247,6 +290,7 @@ class Pool {
     while (workers_ < wanted) {
       pthread_t thread;
       if (pthread_create(&thread, &attributes, body, this) != 0) break;
+      threads_[static_cast<size_t>(workers_)] = thread;
 #ifdef __linux__
       pthread_setname_np(thread, "lc-worker");
 #endif
@@ -264,9 +308,15 @@ class Pool {
   int64_t tasks_ = 0;
   alignas(64) std::atomic<int64_t> next_{0};
   alignas(64) std::atomic<bool> busy_{false};
-  int workers_ = 0;  // changed by the holder of busy_
+  // Changed by the holder of busy_.
+  int workers_ = 0;
+  bool misplaced_ = false;
+  int64_t woken_at_ = 0;  // of the oldest unanswered wake-up; 0: none
+  uint32_t wakes_then_ = 0;
+  std::array<pthread_t, kActiveMask> threads_{};
   alignas(64) std::atomic<int> sleepers_{0};
   Word signal_{0};
+  Word wakes_{0};  // times a worker started, or came back from sleep
 };
 
 constinit std::atomic<Pool*> g_pool{nullptr};

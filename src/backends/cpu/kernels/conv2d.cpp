@@ -100,8 +100,8 @@ void PrepareImplicitGemm(const OpCall& call, const DeviceInfo& info, Prepared& o
   ShareConv(p, info);
   const int64_t width =
       2 * (p.dtype == DType::kFloat32 ? VectorLanes<float>() : VectorLanes<double>());
-  p.blocks = gemm_blocks(p.s.m, p.s.k, width, dtype_size(p.dtype), info);
-  p.slot = p.blocks.a_elements + p.threads * p.blocks.b_elements;
+  p.blocks = gemm_blocks(p.s, width, dtype_size(p.dtype), p.threads, info);
+  p.slot = p.blocks.elements(p.threads);
   out.workspace_bytes = p.image_threads * p.slot * dtype_size(p.dtype);
   // The product sees weight and out as matrices: weight's last three dimensions, and out's last
   // two, must be contiguous.
@@ -121,11 +121,17 @@ struct ImageColumns {
   const ConvParams& p;
   const T* x;  // first channel of the group, of one image
 
-  HWY_INLINE void operator()(int64_t q0, int64_t kc, int64_t col, int64_t cols, T* panel,
-                             const T** from, int64_t* step) const {
-    (void)from;
+  [[nodiscard]] HWY_INLINE bool in_place() const { return false; }
+  [[nodiscard]] HWY_INLINE const T* at(int64_t, int64_t) const { return x; }
+  [[nodiscard]] HWY_INLINE int64_t step() const { return 0; }
+  HWY_INLINE void pack(int64_t q0, int64_t kc, int64_t col, int64_t cols, T* to) const {
     const int64_t NR = 2 * VectorLanes<T>();
-    *step = NR;
+    for (int64_t j = 0; j < cols; j += NR)
+      PackOne(q0, kc, col + j, std::min(NR, cols - j), to + j * kc);
+  }
+
+  HWY_INLINE void PackOne(int64_t q0, int64_t kc, int64_t col, int64_t cols, T* panel) const {
+    const int64_t NR = 2 * VectorLanes<T>();
     const int64_t taps = p.kh * p.kw;
     int64_t c = q0 / taps;
     int64_t i = q0 % taps / p.kw;
@@ -202,13 +208,15 @@ void RunImplicitGemm(const ConvParams& p, const Launch& l) {
     const T* const from = x + image * p.x_n + g * p.group_in * p.x_c;
     const T* const weight = w + g * p.group_out * p.s.k;
     T* const to = out + image * p.o_n + g * p.group_out * p.o_c;
-    if (plain) {  // a 1x1 convolution is a product with the image itself
-      GemmPacked<T>(p.s, p.blocks, e, weight, p.s.k, 1, to, p.o_c, 1, workspace + slot * p.slot,
-                    p.threads, MatrixB<T>{from, p.x_c, p.x_w, false});
-    } else {
-      GemmPacked<T>(p.s, p.blocks, e, weight, p.s.k, 1, to, p.o_c, 1, workspace + slot * p.slot,
-                    p.threads, ImageColumns<T>{p, from});
-    }
+    const auto multiply = [&](const auto& from_b) HWY_ATTR {
+      GemmPacked(Product<T, std::decay_t<decltype(from_b)>>{p.s, p.blocks, e, weight, p.s.k, 1, to,
+                                                            p.o_c, 1, from_b},
+                 workspace + slot * p.slot, p.threads);
+    };
+    if (plain)  // a 1x1 convolution is a product with the image itself
+      multiply(MatrixB<T>{from, p.x_c, p.x_w, false});
+    else
+      multiply(ImageColumns<T>{p, from});
   };
   const int64_t products = p.n * p.groups;
   if (p.image_threads <= 1) {

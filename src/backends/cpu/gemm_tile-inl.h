@@ -1,0 +1,301 @@
+// The register tile of a matrix product, the packing it reads, and what follows the sum.
+
+#if defined(LC_BACKENDS_CPU_GEMM_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef LC_BACKENDS_CPU_GEMM_TILE_INL_H_
+#undef LC_BACKENDS_CPU_GEMM_TILE_INL_H_
+#else
+#define LC_BACKENDS_CPU_GEMM_TILE_INL_H_
+#endif
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+
+#include "backends/cpu/gemm.hpp"
+#include "backends/cpu/vector_math-inl.h"
+#include "hwy/cache_control.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace lc::cpu::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+template <typename T>
+using GemmTag = hn::ScalableTag<T>;
+
+// Register tile: kMr rows by two vectors. 28 accumulators of 32 registers on AVX-512, 12 of 16
+// elsewhere; NEON has 32 registers of 4 floats.
+#if HWY_TARGET == HWY_AVX3
+inline constexpr int kMr = 14;
+#elif HWY_TARGET == HWY_NEON
+inline constexpr int kMr = 12;
+#elif HWY_TARGET == HWY_AVX2
+inline constexpr int kMr = 6;
+#else
+inline constexpr int kMr = 4;
+#endif
+
+/// The first `count` elements at p, zeros after them; `mask` is FirstN(count). Below AVX2 Highway's
+/// masked loads touch the whole vector.
+template <class D, class M, class T = hn::TFromD<D>>
+HWY_INLINE hn::Vec<D> LoadPart(D d, M mask, int64_t count, const T* p) {
+  if constexpr (kMaskedTails)
+    return hn::MaskedLoad(mask, d, p);
+  else
+    return LoadTail(d, p, static_cast<size_t>(count), T{0});
+}
+
+template <class D, class M, class V, class T = hn::TFromD<D>>
+HWY_INLINE void StorePart(V v, D d, M mask, int64_t count, T* p) {
+  if constexpr (kMaskedTails)
+    hn::BlendedStore(v, mask, d, p);
+  else
+    StoreTail(v, d, p, static_cast<size_t>(count));
+}
+
+template <typename T>
+HWY_INLINE int64_t VectorLanes() {
+  return static_cast<int64_t>(hn::Lanes(GemmTag<T>()));
+}
+
+/// Lines of memory ahead of use, into L2: for data that a later panel reads.
+HWY_INLINE void PrefetchL2(const void* p) { __builtin_prefetch(p, 0, 2); }
+
+/// One register tile over k products. A: element (i, p) at a[i * a_row + p * a_k], or panels of
+/// kRows by k where kPackedA; B: row p at b + p * b_k; C: row i at c + i * c_row. `cols` counts
+/// what is stored of kNv vectors where kMasked (packed B is readable over whole vectors).
+///
+/// A packed panel streams from L2, so it is prefetched kAhead steps ahead. C, which no other tile
+/// of this block touches, comes to L2 while the tile above it is computed and to L1 during the last
+/// steps. Without these the loop waits for a tenth of its time (docs/performance.md).
+template <typename T, int kRows, int kNv, bool kMasked, bool kPackedA>
+HWY_NOINLINE void Tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, int64_t a_k,
+                       const T* HWY_RESTRICT b, int64_t b_k, T* HWY_RESTRICT c, int64_t c_row,
+                       T alpha, bool accumulate, int64_t cols) {
+  const GemmTag<T> d;
+  using V = hn::Vec<decltype(d)>;
+  const auto N = static_cast<int64_t>(hn::Lanes(d));
+  const int64_t rest = kMasked ? cols - (kNv - 1) * N : N;  // columns of the last vector
+  const auto last = hn::FirstN(d, static_cast<size_t>(rest));
+  V acc[kRows][kNv];
+  HWY_UNROLL(16)
+  for (auto& row : acc) {
+    HWY_UNROLL(2)
+    for (auto& v : row) v = hn::Zero(d);
+  }
+  const auto step = [&](const T* HWY_RESTRICT ap, const T* HWY_RESTRICT bp) HWY_ATTR {
+    V bv[kNv];
+    HWY_UNROLL(2)
+    for (int v = 0; v < kNv; ++v)
+      bv[v] =
+          kMasked && v == kNv - 1 ? LoadPart(d, last, rest, bp + v * N) : hn::LoadU(d, bp + v * N);
+    HWY_UNROLL(16)
+    for (int i = 0; i < kRows; ++i) {
+      const V x = hn::Set(d, kPackedA ? ap[i] : ap[i * a_row]);
+      HWY_UNROLL(2)
+      for (int v = 0; v < kNv; ++v) acc[i][v] = hn::MulAdd(x, bv[v], acc[i][v]);
+    }
+  };
+  const int64_t next_a = kPackedA ? kRows : a_k;
+  int64_t p = 0;
+  if constexpr (kPackedA) {
+    constexpr int kUnroll = 4;
+    constexpr int64_t kAhead = 16 * kRows;
+    constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
+    const T* below = c + kRows * c_row;  // the tile that comes next
+    const T* const below_end = below + (kRows - 1) * c_row;
+    for (; p + kUnroll <= k - kRows * kNv; p += kUnroll) {
+      HWY_UNROLL(8)
+      for (int64_t at = 0; at < kUnroll * kRows; at += kLine) hwy::Prefetch(a + kAhead + at);
+      PrefetchL2(below);
+      if constexpr (kNv == 2) PrefetchL2(below + N);
+      if (below != below_end) below += c_row;
+      HWY_UNROLL(4)
+      for (int u = 0; u < kUnroll; ++u) step(a + u * kRows, b + u * b_k);
+      a += kUnroll * kRows;
+      b += kUnroll * b_k;
+    }
+    const T* line = c;  // of C's rows, kNv each
+    const T* const last_row = c + (kRows - 1) * c_row;
+    for (int v = 0; p < k; ++p) {
+      hwy::Prefetch(line + v * N);
+      if (++v == kNv) {
+        v = 0;
+        if (line != last_row) line += c_row;
+      }
+      step(a, b);
+      a += next_a;
+      b += b_k;
+    }
+  } else {
+    for (; p < k; ++p) {
+      step(a, b);
+      a += next_a;
+      b += b_k;
+    }
+  }
+  const V scale = hn::Set(d, alpha);
+  HWY_UNROLL(16)
+  for (int i = 0; i < kRows; ++i) {
+    T* HWY_RESTRICT to = c + i * c_row;
+    HWY_UNROLL(2)
+    for (int v = 0; v < kNv; ++v, to += N) {
+      if (kMasked && v == kNv - 1) {
+        const V old = accumulate ? LoadPart(d, last, rest, to) : hn::Zero(d);
+        StorePart(hn::MulAdd(acc[i][v], scale, old), d, last, rest, to);
+      } else {
+        hn::StoreU(
+            accumulate ? hn::MulAdd(acc[i][v], scale, hn::LoadU(d, to)) : hn::Mul(acc[i][v], scale),
+            d, to);
+      }
+    }
+  }
+}
+
+template <typename T>
+using TileFn = void (*)(int64_t, const T*, int64_t, int64_t, const T*, int64_t, T*, int64_t, T,
+                        bool, int64_t);
+
+/// [rows - 1][vectors - 1][masked]
+template <typename T, bool kPackedA, int... kRow>
+HWY_INLINE TileFn<T> FindTile(int rows, int vectors, bool masked,
+                              std::integer_sequence<int, kRow...>) {
+  static constexpr TileFn<T> kTable[][2][2] = {
+      {{Tile<T, kRow + 1, 1, false, kPackedA>, Tile<T, kRow + 1, 1, true, kPackedA>},
+       {Tile<T, kRow + 1, 2, false, kPackedA>, Tile<T, kRow + 1, 2, true, kPackedA>}}...};
+  return kTable[rows - 1][vectors - 1][masked ? 1 : 0];
+}
+
+template <typename T, bool kPackedA>
+HWY_INLINE void RunTile(int64_t rows, int64_t cols, int64_t k, const T* a, int64_t a_row,
+                        int64_t a_k, const T* b, int64_t b_k, T* c, int64_t c_row, T alpha,
+                        bool accumulate) {
+  const int64_t N = VectorLanes<T>();
+  const int vectors = cols > N ? 2 : 1;
+  const bool masked = cols != vectors * N;
+  FindTile<T, kPackedA>(static_cast<int>(rows), vectors, masked,
+                        std::make_integer_sequence<int, kMr>())(k, a, a_row, a_k, b, b_k, c, c_row,
+                                                                alpha, accumulate, cols);
+}
+
+/// to[p * to_step + i] = from[i * row + p] for i < rows, p < k: 128-bit blocks transposed in
+/// registers, the rest by elements.
+template <typename T>
+HWY_INLINE void PackTransposed(const T* HWY_RESTRICT from, int64_t row, int64_t rows, int64_t k,
+                               T* HWY_RESTRICT to, int64_t to_step) {
+  int64_t i = 0;
+#if HWY_TARGET != HWY_SCALAR
+  constexpr int64_t kBlock = 16 / static_cast<int64_t>(sizeof(T));
+  const hn::FixedTag<T, kBlock> d;
+  for (; i + kBlock <= rows; i += kBlock) {
+    const T* HWY_RESTRICT r = from + i * row;
+    T* HWY_RESTRICT o = to + i;
+    int64_t p = 0;
+    for (; p + kBlock <= k; p += kBlock) {
+      if constexpr (kBlock == 4) {
+        const auto v0 = hn::LoadU(d, r + p);
+        const auto v1 = hn::LoadU(d, r + row + p);
+        const auto v2 = hn::LoadU(d, r + 2 * row + p);
+        const auto v3 = hn::LoadU(d, r + 3 * row + p);
+        const auto a0 = hn::InterleaveLower(d, v0, v2);
+        const auto a1 = hn::InterleaveLower(d, v1, v3);
+        const auto a2 = hn::InterleaveUpper(d, v0, v2);
+        const auto a3 = hn::InterleaveUpper(d, v1, v3);
+        hn::StoreU(hn::InterleaveLower(d, a0, a1), d, o + p * to_step);
+        hn::StoreU(hn::InterleaveUpper(d, a0, a1), d, o + (p + 1) * to_step);
+        hn::StoreU(hn::InterleaveLower(d, a2, a3), d, o + (p + 2) * to_step);
+        hn::StoreU(hn::InterleaveUpper(d, a2, a3), d, o + (p + 3) * to_step);
+      } else {
+        const auto v0 = hn::LoadU(d, r + p);
+        const auto v1 = hn::LoadU(d, r + row + p);
+        hn::StoreU(hn::InterleaveLower(d, v0, v1), d, o + p * to_step);
+        hn::StoreU(hn::InterleaveUpper(d, v0, v1), d, o + (p + 1) * to_step);
+      }
+    }
+    for (; p < k; ++p)
+      for (int64_t e = 0; e < kBlock; ++e) o[p * to_step + e] = r[e * row + p];
+  }
+#endif
+  for (; i < rows; ++i)
+    for (int64_t p = 0; p < k; ++p) to[p * to_step + i] = from[i * row + p];
+}
+
+/// Panel of `rows` rows (columns of B) by k, element (i, p) from from[i * row + p * step].
+template <typename T>
+HWY_INLINE void PackPanel(const T* from, int64_t row, int64_t step, int64_t rows, int64_t k, T* to,
+                          int64_t to_step) {
+  if (step == 1) {
+    PackTransposed(from, row, rows, k, to, to_step);
+  } else if (row == 1) {
+    const GemmTag<T> d;
+    const int64_t N = VectorLanes<T>();
+    for (int64_t p = 0; p < k; ++p) {
+      const T* HWY_RESTRICT s = from + p * step;
+      T* HWY_RESTRICT o = to + p * to_step;
+      int64_t i = 0;
+      for (; i + N <= rows; i += N) hn::StoreU(hn::LoadU(d, s + i), d, o + i);
+      for (; i < rows; ++i) o[i] = s[i];
+    }
+  } else {
+    for (int64_t p = 0; p < k; ++p)
+      for (int64_t i = 0; i < rows; ++i) to[p * to_step + i] = from[i * row + p * step];
+  }
+}
+
+/// Bias and activation over a finished block of C, in place.
+template <typename T, Activation kActivation>
+HWY_NOINLINE void FinishRows(const GemmEpilogue<T>& e, T* c, int64_t c_row, int64_t row,
+                             int64_t rows, int64_t col, int64_t cols) {
+  const GemmTag<T> d;
+  const int64_t N = VectorLanes<T>();
+  for (int64_t i = 0; i < rows; ++i) {
+    T* HWY_RESTRICT p = c + i * c_row;
+    const auto row_bias =
+        hn::Set(d, e.row_bias != nullptr ? e.row_bias[(row + i) * e.bias_step] : T{0});
+    const bool vector_bias = e.col_bias != nullptr && e.bias_step == 1;
+    for (int64_t j = 0; j < cols; j += N) {
+      const int64_t n = std::min(N, cols - j);
+      const auto mask = hn::FirstN(d, static_cast<size_t>(n));
+      auto v = hn::Add(LoadPart(d, mask, n, p + j), row_bias);
+      if (vector_bias) {
+        v = hn::Add(v, LoadPart(d, mask, n, e.col_bias + col + j));
+      } else if (e.col_bias != nullptr) {
+        alignas(64) T lanes[hn::MaxLanes(d)] = {};
+        for (int64_t l = 0; l < n; ++l) lanes[l] = e.col_bias[(col + j + l) * e.bias_step];
+        v = hn::Add(v, hn::Load(d, lanes));
+      }
+      v = ActivateT<kActivation>(d, v);
+      if (n == N)
+        hn::StoreU(v, d, p + j);
+      else
+        StorePart(v, d, mask, n, p + j);
+    }
+  }
+}
+
+template <typename T>
+HWY_INLINE void Finish(const GemmEpilogue<T>& e, T* c, int64_t c_row, int64_t row, int64_t rows,
+                       int64_t col, int64_t cols) {
+  if (!e.any()) return;
+  switch (e.activation) {
+    case Activation::kNone:
+      return FinishRows<T, Activation::kNone>(e, c, c_row, row, rows, col, cols);
+    case Activation::kRelu:
+      return FinishRows<T, Activation::kRelu>(e, c, c_row, row, rows, col, cols);
+    case Activation::kGelu:
+      return FinishRows<T, Activation::kGelu>(e, c, c_row, row, rows, col, cols);
+    case Activation::kGeluTanh:
+      return FinishRows<T, Activation::kGeluTanh>(e, c, c_row, row, rows, col, cols);
+    case Activation::kSilu:
+      return FinishRows<T, Activation::kSilu>(e, c, c_row, row, rows, col, cols);
+    case Activation::kSigmoid:
+      return FinishRows<T, Activation::kSigmoid>(e, c, c_row, row, rows, col, cols);
+    case Activation::kTanh:
+      return FinishRows<T, Activation::kTanh>(e, c, c_row, row, rows, col, cols);
+  }
+}
+
+}  // namespace lc::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // LC_BACKENDS_CPU_GEMM_TILE_INL_H_
