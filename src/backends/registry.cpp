@@ -1,6 +1,7 @@
 // Which backends this build has. A backend folder defines make_backend() in its namespace; the
 // build defines LC_WITH_CUDA and LC_WITH_METAL where those folders are compiled.
 #include "backends/backend.hpp"
+#include "runtime/fork_mutex.hpp"
 
 namespace lc {
 
@@ -48,5 +49,7 @@ Backend* backend(DeviceKind kind) noexcept {
       return nullptr;
   }
 }
+
+LC_AT_LOAD(backend(DeviceKind::kCpu) == backend(DeviceKind::kNull))
 
 }  // namespace lc

@@ -143,5 +143,7 @@ void saveGraphPolicyCacheIfDirty() {
   save(c, path);
 }
 
+LC_AT_LOAD(cache())
+
 }  // namespace models
 }  // namespace lightning_core

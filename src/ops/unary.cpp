@@ -4,6 +4,7 @@
 #include "ops/activation.hpp"
 #include "ops/op_list.hpp"
 #include "ops/op_util.hpp"
+#include "runtime/fork_mutex.hpp"
 
 namespace lc {
 namespace {
@@ -185,6 +186,8 @@ double activate(Activation activation, double x) {
   }();
   return functions[static_cast<size_t>(activation)](x);
 }
+
+LC_AT_LOAD(activate(Activation::kNone, 0))
 
 }  // namespace lc
 

@@ -361,4 +361,6 @@ ErrorCode device_memcpy(void* dst, const void* src, size_t bytes, MemcpyKind kin
   return code;
 }
 
+LC_AT_LOAD(blocks())
+
 }  // namespace lc

@@ -241,4 +241,6 @@ void reload_config() {
 
 uint32_t config_epoch() noexcept { return g_epoch.load(std::memory_order_acquire); }
 
+LC_AT_LOAD(state())
+
 }  // namespace lc

@@ -1,4 +1,5 @@
 #include "lightning_core/device.hpp"
+#include "runtime/fork_mutex.hpp"
 
 #include "backends/backend.hpp"
 #include "lightning_core/error.hpp"
@@ -48,9 +49,15 @@ const DeviceInfo& device_info(Device device) {
   return backend(device.kind)->info(device.index);
 }
 
-Device preferred_device() {
+namespace {
+PerEpoch<DeviceKind>& preference() {
   static auto* kind = new PerEpoch<DeviceKind>;
-  return Device{kind->get([] {
+  return *kind;
+}
+}  // namespace
+
+Device preferred_device() {
+  return Device{preference().get([] {
                   const std::string word = config_string("LC_DEVICE");
                   if (word != "auto") return parse_device(word, "LC_DEVICE").kind;
                   for (const DeviceKind k : kByPreference)
@@ -67,5 +74,7 @@ std::vector<std::string> available_devices() {
     if (device_available(k)) names.emplace_back(device_name(k));
   return names;
 }
+
+LC_AT_LOAD(preference())
 
 }  // namespace lc

@@ -38,3 +38,11 @@ class ForkMutex {
 };
 
 }  // namespace lc
+
+/// Once a file, at its end: evaluates `expression` while the library is loaded. For state that
+/// functions make at first use: a fork() while another thread makes it would leave the child with
+/// an initialisation that nobody finishes.
+#define LC_AT_LOAD(expression)                                                     \
+  namespace {                                                                      \
+  [[maybe_unused]] const bool kMadeAtLoad = (static_cast<void>(expression), true); \
+  }

@@ -274,9 +274,13 @@ struct Settings {
 };
 constinit Settings g_settings;
 
-void read_settings() {
+ForkMutex& settings_mutex() {
   static auto* mutex = new ForkMutex(LockRank::kDerived);
-  const std::lock_guard lock(*mutex);
+  return *mutex;
+}
+
+void read_settings() {
+  const std::lock_guard lock(settings_mutex());
   const uint32_t epoch = config_epoch();
   const int64_t limit = config_int("LC_MEMORY_CACHE_MB") << 20;
   const int64_t fail_above = config_int("LC_TEST_FAIL_ALLOC_ABOVE");
@@ -473,5 +477,7 @@ void release_cached_memory(Device device) {
   if (device.kind == DeviceKind::kCpu && t_front != nullptr) spill_all(*t_front);
   p->release();
 }
+
+LC_AT_LOAD((host_pool(), settings_mutex()))
 
 }  // namespace lc

@@ -1,5 +1,6 @@
 // OpDef and OpCall members, and the registry of ops.
 #include "lightning_core/op_def.hpp"
+#include "runtime/fork_mutex.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -181,5 +182,7 @@ const OpDef& get_op(std::string_view name) {
     names += cat(i > 0 ? ", " : "", near[i].second);
   throw_arg("op", "name", cat("the name of an op (near: ", names, ")"), cat("\"", name, "\""));
 }
+
+LC_AT_LOAD(registry())
 
 }  // namespace lc

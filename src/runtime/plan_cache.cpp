@@ -179,4 +179,6 @@ void clear_plan_cache() {
   g_generation.fetch_add(1, std::memory_order_release);
 }
 
+LC_AT_LOAD(shared_map())
+
 }  // namespace lc

@@ -121,4 +121,6 @@ PolicyScope::~PolicyScope() {
   if (!had_previous_) t_policy.epoch = 0;
 }
 
+LC_AT_LOAD(pins())
+
 }  // namespace lc

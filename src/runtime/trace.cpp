@@ -338,4 +338,6 @@ bool plan_text(uint64_t id, std::string* kernel, std::string* call, std::string*
   return true;
 }
 
+LC_AT_LOAD((ring(), applied(), plan_texts()))
+
 }  // namespace lc

@@ -217,7 +217,10 @@ TEST_F(GemmKernel, EachKernelTakesWhatItIsFor) {
       {{2, 100, 50}, Layout::kRows, "gemv", false},
       {{8, 100, 50}, Layout::kRows, "direct", true},
       {{8, 100, 50}, Layout::kColumns, "direct", false},
-      {{200, 200, 200}, Layout::kRows, "direct", false},
+      {{200, 200, 200}, Layout::kRows, "direct", true},
+      {{300, 300, 300}, Layout::kRows, "direct", false},
+      {{64, 2000, 100}, Layout::kRows, "direct", false},
+      {{64, 64, 1024}, Layout::kRows, "direct", false},
       {{200, 200, 200}, Layout::kBothApart, "packed", true},
   };
   for (const Expectation& x : kExpected) {

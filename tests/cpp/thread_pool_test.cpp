@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cfenv>
+#include <chrono>
 #include <thread>
 #include <vector>
 
@@ -76,6 +78,29 @@ TEST_F(ThreadPool, RangesCoverEverythingInOrderOfTheirParts) {
       });
       for (const auto& s : seen) ASSERT_EQ(s, 1);
     }
+}
+
+TEST_F(ThreadPool, WorkersRoundAsTheirCallerDoes) {
+  set_config("LC_NUM_THREADS", "4");
+  const auto self = std::this_thread::get_id();
+  volatile double one = 1, little = 1e-30;
+  for (const int mode : {FE_UPWARD, FE_DOWNWARD, FE_TONEAREST}) {
+    ASSERT_EQ(std::fesetround(mode), 0);
+    const double want = (one + little) - (one - little);
+    std::atomic<int> elsewhere{0};
+    std::atomic<int> wrong{0};
+    for (int i = 0; i < 200 && elsewhere == 0; ++i)
+      parallel_for(8, [&](int64_t) {
+        if ((one + little) - (one - little) != want) ++wrong;
+        if (std::this_thread::get_id() != self) ++elsewhere;
+        const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(200);
+        while (std::chrono::steady_clock::now() < end) {
+        }
+      });
+    std::fesetround(FE_TONEAREST);
+    EXPECT_EQ(wrong, 0);
+    EXPECT_GT(elsewhere, 0) << "no worker came";
+  }
 }
 
 #if !defined(__SANITIZE_THREAD__)  // fork with threads is outside of what ThreadSanitizer follows

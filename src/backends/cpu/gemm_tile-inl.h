@@ -104,7 +104,7 @@ HWY_NOINLINE void Tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, int64_
     constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
     const T* below = c + kRows * c_row;  // the tile that comes next
     const T* const below_end = below + (kRows - 1) * c_row;
-    for (; p + kUnroll <= k - kRows * kNv; p += kUnroll) {
+    for (; p + kUnroll <= k - 2 * kRows; p += kUnroll) {
       HWY_UNROLL(8)
       for (int64_t at = 0; at < kUnroll * kRows; at += kLine) hwy::Prefetch(a + kAhead + at);
       PrefetchL2(below);
@@ -115,14 +115,12 @@ HWY_NOINLINE void Tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, int64_
       a += kUnroll * kRows;
       b += kUnroll * b_k;
     }
-    const T* line = c;  // of C's rows, kNv each
+    const T* line = c;
     const T* const last_row = c + (kRows - 1) * c_row;
-    for (int v = 0; p < k; ++p) {
-      hwy::Prefetch(line + v * N);
-      if (++v == kNv) {
-        v = 0;
-        if (line != last_row) line += c_row;
-      }
+    for (; p < k; ++p) {
+      hwy::Prefetch(line);
+      if constexpr (kNv == 2) hwy::Prefetch(line + N);
+      if (line != last_row) line += c_row;
       step(a, b);
       a += next_a;
       b += b_k;

@@ -115,10 +115,7 @@ void read_sysctl(const char* name, T& value) {
 }
 #endif
 
-int64_t page_bytes() {
-  static const int64_t bytes = sysconf(_SC_PAGESIZE);
-  return bytes;
-}
+int64_t page_bytes() { return sysconf(_SC_PAGESIZE); }
 
 int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 

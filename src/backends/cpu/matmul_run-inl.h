@@ -137,19 +137,27 @@ void RunPacked(const MatmulPlan& p, const Launch& l) {
 
 // The three candidates as functions of a plan; matmul.cpp and linear.cpp make KernelDefs of them.
 
-inline Support GemvTakes(const MatmulPlan& p) {
+inline Support GemvTakes(const MatmulPlan& p, const DeviceInfo&) {
   if (p.s.m != 1) return Support::no("more than one row and one column");
   if (p.b_col == 1 || (p.b_k == 1 && p.a_k == 1)) return Support::yes();
   return Support::no("the matrix has no unit stride");
 }
 
-inline Support DirectTakes(const MatmulPlan& p) {
+inline Support DirectTakes(const MatmulPlan& p, const DeviceInfo& info) {
+  constexpr double kMostFlops = 2.0 * 256 * 256 * 256;
   if (p.b_col != 1) return Support::no("b's columns are apart");
   if (p.c_col != 1) return Support::no("out's columns are apart");
-  const double work = FlopsOf(p);
-  const bool few_rows = p.s.m <= kMr;
-  if (!few_rows && work > 2.0 * 80 * 80 * 80)
-    return Support::no(cat(work, " flops, above the 1024000 up to which packing does not pay"));
+  if (p.s.m <= kMr) return Support::yes();
+  const int64_t element = dtype_size(p.dtype);
+  if (FlopsOf(p) > kMostFlops)
+    return Support::no(
+        cat(FlopsOf(p), " flops, above the ", kMostFlops, " up to which packing does not pay"));
+  if (p.s.k * p.s.n * element > info.l2_bytes / 4)
+    return Support::no("b fills more than a quarter of L2, and every row panel reads it again");
+  // Rows of a multiple of a page apart fall into the same few lines of L1.
+  const auto collide = [&](int64_t stride) { return stride * element % 4096 == 0; };
+  if (p.s.m > 4 * kMr && p.s.k > 128 && (collide(p.a_row) || collide(p.b_k)))
+    return Support::no("rows lie a multiple of 4096 bytes apart");
   return Support::yes();
 }
 

@@ -106,9 +106,7 @@ double measure_bandwidth(double seconds) {
   });
 }
 
-Peak measure_peak(double seconds) {
-  return {measure_flops(seconds), measure_bandwidth(seconds)};
-}
+Peak measure_peak(double seconds) { return {measure_flops(seconds), measure_bandwidth(seconds)}; }
 
 }  // namespace lc
 #endif  // HWY_ONCE

@@ -9,6 +9,7 @@
 // A worker that wakes too late finds no slot and touches nothing, so a call never waits for one
 // that has not started. A second caller, and a call from inside a task, runs inline.
 #include "backends/cpu/thread_pool.hpp"
+#include "runtime/fork_mutex.hpp"
 
 #include <pthread.h>
 #include <sched.h>
@@ -17,7 +18,6 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <cfenv>
 #include <chrono>
 
 #include "backends/cpu/host.hpp"
@@ -40,6 +40,27 @@ void pause_cpu() noexcept {
   _mm_pause();
 #elif defined(__aarch64__)
   asm volatile("isb" ::: "memory");  // `yield` is a no-op on most cores
+#endif
+}
+
+/// Rounding and flushing of denormals of the calling thread.
+using FpMode = uint32_t;
+FpMode fp_mode() noexcept {
+#if defined(__x86_64__)
+  return _mm_getcsr() & 0xffc0u;  // without the sticky exception flags
+#elif defined(__aarch64__)
+  uint64_t fpcr = 0;
+  asm volatile("mrs %0, fpcr" : "=r"(fpcr));
+  return static_cast<FpMode>(fpcr);
+#else
+  return 0;
+#endif
+}
+void set_fp_mode([[maybe_unused]] FpMode mode) noexcept {
+#if defined(__x86_64__)
+  _mm_setcsr(mode);
+#elif defined(__aarch64__)
+  asm volatile("msr fpcr, %0" : : "r"(static_cast<uint64_t>(mode)));
 #endif
 }
 
@@ -79,8 +100,12 @@ struct Settings {
 
 thread_local bool t_in_task = false;
 
-Settings settings() {
+PerEpoch<Settings>& setting_cache() {
   static auto* cached = new PerEpoch<Settings>;
+  return *cached;
+}
+
+Settings settings() {
   const auto compute = [] {
     const int available = cpu::available_processors();
     const auto asked = static_cast<int>(config_int("LC_NUM_THREADS"));
@@ -90,12 +115,12 @@ Settings settings() {
     return Settings{threads, static_cast<int32_t>(spin_us * 1000)};
   };
   if (!t_in_task) [[likely]]
-    return cached->get(compute);
+    return setting_cache().get(compute);
   // Tasks cannot throw; a configuration that went bad meanwhile is reported by the next plan.
   try {
-    return cached->get(compute);
+    return setting_cache().get(compute);
   } catch (...) {
-    const Settings last = cached->last();
+    const Settings last = setting_cache().last();
     return last.threads > 0 ? last : Settings{1, 0};
   }
 }
@@ -127,6 +152,7 @@ class Pool {
     fn_ = fn;
     context_ = context;
     tasks_ = tasks;
+    fp_mode_ = fp_mode();
     spin_ns_.store(s.spin_ns, std::memory_order_relaxed);
     next_.store(0, std::memory_order_relaxed);
     state_.store(static_cast<uint32_t>(slots) << kSlotShift, std::memory_order_seq_cst);
@@ -253,7 +279,6 @@ class Pool {
 
   [[noreturn]] void work() noexcept {
     t_in_task = true;
-    std::fesetenv(FE_DFL_ENV);  // not what the starting thread had set
     wakes_.fetch_add(1, std::memory_order_relaxed);
     for (;;) {
       bool slept = false;
@@ -266,6 +291,7 @@ class Pool {
         slept = true;
       }
       if (!join()) continue;
+      if (fp_mode_ != fp_mode()) set_fp_mode(fp_mode_);
       if (slept && open(std::memory_order_relaxed) && sleepers_.load(std::memory_order_relaxed) > 0)
         wake_workers(2);
       take_tasks();
@@ -306,6 +332,7 @@ class Pool {
   detail::TaskFn fn_ = nullptr;
   void* context_ = nullptr;
   int64_t tasks_ = 0;
+  FpMode fp_mode_ = 0;  // the caller's, so that its results do not depend on who computes them
   alignas(64) std::atomic<int64_t> next_{0};
   alignas(64) std::atomic<bool> busy_{false};
   // Changed by the holder of busy_.
@@ -321,15 +348,16 @@ class Pool {
 
 constinit std::atomic<Pool*> g_pool{nullptr};
 
-/// Made at first use and never destroyed: workers may sleep in it until the process ends. A child
-/// of fork() has no workers, so it makes a pool of its own.
+/// A child of fork() has no workers, so it makes a pool of its own.
+int forget_pool_in_children() {
+  return pthread_atfork(nullptr, nullptr, [] { g_pool.store(nullptr, std::memory_order_relaxed); });
+}
+
+/// Made at first use and never destroyed: workers may sleep in it until the process ends.
 Pool& pool() {
   Pool* p = g_pool.load(std::memory_order_acquire);
   if (p != nullptr) [[likely]]
     return *p;
-  static const int registered =
-      pthread_atfork(nullptr, nullptr, [] { g_pool.store(nullptr, std::memory_order_relaxed); });
-  (void)registered;
   auto* made = new Pool;
   if (g_pool.compare_exchange_strong(p, made, std::memory_order_acq_rel)) return *made;
   delete made;  // another thread was first; this one has no workers yet
@@ -355,4 +383,6 @@ void parallel_run(TaskFn fn, void* context, int64_t tasks, int max_threads) {
 }
 
 }  // namespace detail
+LC_AT_LOAD((setting_cache(), forget_pool_in_children()))
+
 }  // namespace lc

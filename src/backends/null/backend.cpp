@@ -1,5 +1,6 @@
 // Plans and traces against a fixture of a GPU one does not have; never computes.
 #include "backends/backend.hpp"
+#include "runtime/fork_mutex.hpp"
 
 #include <cstring>
 #include <vector>
@@ -67,5 +68,7 @@ class NullBackend final : public Backend {
 
 Backend* make_backend();
 Backend* make_backend() { return new NullBackend; }
+
+LC_AT_LOAD(NullBackend().kernels())
 
 }  // namespace lc::null

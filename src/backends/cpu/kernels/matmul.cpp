@@ -10,12 +10,12 @@ HWY_BEFORE_NAMESPACE();
 namespace lc::cpu::HWY_NAMESPACE {
 
 using Describe = MatmulPlan (*)(const OpCall&);
-using Takes = Support (*)(const MatmulPlan&);
+using Takes = Support (*)(const MatmulPlan&, const DeviceInfo&);
 using Decide = void (*)(MatmulPlan, const DeviceInfo&, Prepared&);
 
 template <Describe kDescribe, Takes kTakes>
-Support SupportsPlan(const OpCall& call, const DeviceInfo&) {
-  return kTakes(kDescribe(call));
+Support SupportsPlan(const OpCall& call, const DeviceInfo& info) {
+  return kTakes(kDescribe(call), info);
 }
 
 template <bool kLinear, Decide kDecide>
