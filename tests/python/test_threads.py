@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -150,3 +152,38 @@ def test_one_session_from_several_threads() -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(work, range(40)))
+
+
+FIRST_USE = """
+import os, sys, threading
+import numpy as np
+import lightning_core as lc
+
+ones = np.ones((64, 64), np.float32)
+start = threading.Barrier(3)
+
+def first_use(which):
+    start.wait()
+    for _ in range(20):
+        lc.matmul(ones, ones) if which else lc.softmax(ones)
+
+threads = [threading.Thread(target=first_use, args=(i,)) for i in range(2)]
+for t in threads:
+    t.start()
+start.wait()
+children = []
+for _ in range(4):
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if lc.matmul(ones, ones)[0, 0] == 64 else 1)
+    children.append(child)
+codes = [os.waitstatus_to_exitcode(os.waitpid(c, 0)[1]) for c in children]
+for t in threads:
+    t.join()
+sys.exit(any(codes))
+"""
+
+
+def test_fork_while_other_threads_use_the_library_for_the_first_time() -> None:
+    for _ in range(5):
+        subprocess.run([sys.executable, "-W", "ignore", "-c", FIRST_USE], check=True, timeout=60)
