@@ -13,11 +13,12 @@ target_compile_options(lc_tests PRIVATE -Wall -Wextra -Wshadow)
 target_compile_definitions(lc_tests PRIVATE LC_SOURCE_DIR="${CMAKE_CURRENT_SOURCE_DIR}")
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   target_compile_options(lc_tests PRIVATE -mssse3)
+  set(LC_LOWER_ISAS avx2 baseline)
 endif()
 add_test(NAME cpp COMMAND lc_tests)
 # Every instruction set this machine has runs the kernel tests; one it lacks prints why it is left
-# out.
-foreach(isa avx2 baseline)
+# out. arm64 has NEON only.
+foreach(isa ${LC_LOWER_ISAS})
   add_test(NAME cpp_${isa} COMMAND lc_tests --gtest_filter=*Kernel*:*Cases*:*VectorMath*)
   set_tests_properties(cpp_${isa} PROPERTIES ENVIRONMENT LC_MAX_ISA=${isa} SKIP_RETURN_CODE 77)
 endforeach()

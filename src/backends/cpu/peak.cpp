@@ -56,7 +56,8 @@ HWY_AFTER_NAMESPACE();
 namespace lc {
 namespace cpu {
 HWY_EXPORT(FmaRounds);
-}
+auto fma_rounds() { return LC_KERNEL_PTR(FmaRounds); }
+}  // namespace cpu
 
 namespace {
 
@@ -80,7 +81,7 @@ double median_rate(double seconds, Work&& work) {
 
 double measure_flops(double seconds) {
   (void)backend(DeviceKind::kCpu)->kernels();  // chooses the instruction set
-  const auto fma = LC_KERNEL_PTR(cpu::FmaRounds);
+  const auto fma = cpu::fma_rounds();
   const int threads = num_threads();
   std::vector<float> sinks(static_cast<size_t>(threads) * 16);
   return median_rate(seconds, [&] {
