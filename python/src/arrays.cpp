@@ -199,13 +199,12 @@ bool read_array(PyObject* object, const char* op, const char* name, DTypeSet acc
   return true;
 }
 
-bool read_out(PyObject* object, const char* op, View* view, Held& held, bool* is_tensor) {
+bool read_out(PyObject* object, const char* op, View* view, bool* is_tensor) {
   if (const Tensor* tensor = tensor_of(object)) {
     *view = tensor->view();
     *is_tensor = true;
     return true;
   }
-  (void)held;
   if (!PyArray_Check(object)) {
     PyErr_Format(PyExc_TypeError,
                  "[%s] out: expected an ndarray or a Tensor to write into, found %s", op,

@@ -50,7 +50,7 @@ bool read_array(PyObject* object, const char* op, const char* name, DTypeSet acc
                 Number* number, Held& held, bool* is_tensor);
 
 /// A writeable array to write into: an ndarray or a Tensor. As read_array, but never a copy.
-bool read_out(PyObject* object, const char* op, View* view, Held& held, bool* is_tensor);
+bool read_out(PyObject* object, const char* op, View* view, bool* is_tensor);
 
 /// New uninitialised ndarray; large ones on the caching pool. Null with a Python error set.
 PyObject* new_array(DType dtype, const Shape& shape, void** data);

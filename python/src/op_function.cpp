@@ -39,124 +39,6 @@ const char* text_of(const OpDef& op, const char* name, PyObject* value) {
   return nullptr;
 }
 
-bool set_attr(const OpDef& op, const AttrSpec& spec, PyObject* value, AttrValue* to) {
-  const auto wrong = [&](const char* expected) {
-    if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_TypeError) &&
-        !PyErr_ExceptionMatches(PyExc_OverflowError))
-      return false;
-    PyErr_Clear();
-    PyErr_Format(PyExc_TypeError, "[%s] %s: expected %s, found %R", op.name, spec.name, expected,
-                 value);
-    return false;
-  };
-  const auto integer = [&](PyObject* o, int64_t* out) {
-    if (PyBool_Check(o) || !PyIndex_Check(o)) return wrong("an integer");
-    PyObject* index = PyNumber_Index(o);
-    if (index == nullptr) return false;
-    int overflow = 0;
-    *out = PyLong_AsLongLongAndOverflow(index, &overflow);
-    Py_DECREF(index);
-    if (overflow == 0) return true;
-    PyErr_Format(PyExc_ValueError, "[%s] %s: expected a 64-bit integer, found %R", op.name,
-                 spec.name, o);
-    return false;
-  };
-  switch (spec.kind) {
-    case AttrKind::kBool: {
-      if (!PyBool_Check(value) && !PyLong_Check(value)) return wrong("a bool");
-      *to = AttrValue::integer(PyObject_IsTrue(value));
-      return true;
-    }
-    case AttrKind::kInt: {
-      int64_t v = 0;
-      if (value == Py_None) return wrong("an integer");
-      if (!integer(value, &v)) return false;
-      *to = AttrValue::integer(v);
-      return true;
-    }
-    case AttrKind::kFloat: {
-      if (value == Py_None) return true;  // the default
-      const double v = PyFloat_AsDouble(value);
-      if (v == -1.0 && PyErr_Occurred()) return wrong("a number");
-      *to = AttrValue::real(v);
-      return true;
-    }
-    case AttrKind::kInts: {
-      if (value == Py_None) {
-        *to = spec.default_value;
-        return true;
-      }
-      int64_t list[kMaxRank] = {};
-      if (PyIndex_Check(value)) {
-        if (!integer(value, &list[0])) return false;
-        // One number for a height and a width.
-        const std::string_view name = spec.name;
-        const bool pair =
-            name == "stride" || name == "padding" || name == "dilation" || name == "kernel";
-        list[1] = list[0];
-        *to = AttrValue::list({list, pair ? size_t{2} : size_t{1}});
-        return true;
-      }
-      PyObject* sequence = PySequence_Fast(value, "");
-      if (sequence == nullptr) return wrong("an integer or a sequence of integers");
-      const Py_ssize_t n = PySequence_Fast_GET_SIZE(sequence);
-      if (n > kMaxRank) {
-        PyErr_Format(PyExc_ValueError, "[%s] %s: expected at most %d entries, found %zd", op.name,
-                     spec.name, kMaxRank, n);
-        Py_DECREF(sequence);
-        return false;
-      }
-      for (Py_ssize_t i = 0; i < n; ++i)
-        if (!integer(PySequence_Fast_GET_ITEM(sequence, i), &list[i])) {
-          Py_DECREF(sequence);
-          return false;
-        }
-      Py_DECREF(sequence);
-      *to = AttrValue::list({list, static_cast<size_t>(n)});
-      return true;
-    }
-    case AttrKind::kEnum: {
-      if (value == Py_None) return true;
-      const char* word = PyUnicode_Check(value) ? PyUnicode_AsUTF8(value) : nullptr;
-      std::string words;
-      for (size_t i = 0; i < spec.words.size(); ++i) {
-        if (word != nullptr && std::strcmp(word, spec.words[i]) == 0) {
-          *to = AttrValue::integer(static_cast<int64_t>(i));
-          return true;
-        }
-        words += cat(i > 0 ? ", " : "", spec.words[i]);
-      }
-      PyErr_Format(word != nullptr ? PyExc_ValueError : PyExc_TypeError,
-                   "[%s] %s: expected one of %s, found %R", op.name, spec.name, words.c_str(),
-                   value);
-      return false;
-    }
-    case AttrKind::kDType: {
-      std::string name;
-      if (PyUnicode_Check(value)) {
-        const char* text = PyUnicode_AsUTF8(value);
-        if (text == nullptr) return false;
-        name = text;
-      } else {
-        PyObject* numpy = PyImport_ImportModule("numpy");
-        if (numpy == nullptr) return false;
-        if (PyObject* dtype = PyObject_CallMethod(numpy, "dtype", "O", value)) {
-          if (PyObject* text = PyObject_GetAttrString(dtype, "name")) {
-            if (const char* utf8 = PyUnicode_AsUTF8(text)) name = utf8;
-            Py_DECREF(text);
-          }
-          Py_DECREF(dtype);
-        }
-        Py_DECREF(numpy);
-      }
-      if (name.empty()) return wrong("a dtype");
-      *to = AttrValue::integer(static_cast<int64_t>(parse_dtype(name, spec.name)));
-      return true;
-    }
-  }
-  return false;
-}
-
 /// Slot of a keyword: inputs, attributes, extras in this order; -1 if unknown.
 int slot_of(const OpInfo& info, PyObject* name) {
   for (size_t i = 0; i < info.names.size(); ++i)
@@ -262,13 +144,13 @@ class Parser {
     const auto n_attrs = static_cast<int>(op_.attrs.size());
     if (slot < n_in + n_attrs) {
       const AttrSpec& spec = op_.attrs[static_cast<size_t>(slot - n_in)];
-      return set_attr(op_, spec, value, &call_.attr[slot - n_in]);
+      return read_attr(op_, spec, value, &call_.attr[slot - n_in]);
     }
     switch (slot - n_in - n_attrs) {
       case kOut:
         if (value == Py_None) return true;
         out = value;
-        return read_out(value, op_.name, &call_.out[0], held_, &tensors);
+        return read_out(value, op_.name, &call_.out[0], &tensors);
       case kDevice:
         if (value == Py_None) return true;
         if (const char* word = text_of(op_, "device", value)) {
@@ -292,14 +174,6 @@ class Parser {
       default:
         return false;
     }
-  }
-
-  /// Trace names outlive the call: the few that exist are kept.
-  static const char* intern_name(const char* name) {
-    static auto* names = new std::deque<std::string>;
-    for (const std::string& known : *names)
-      if (known == name) return known.c_str();
-    return names->emplace_back(name).c_str();
   }
 
   /// Python numbers become 0-d arrays of the widest float beside them, float32 without any.
@@ -464,6 +338,131 @@ std::string doc_of(const OpDef& op) {
 }
 
 }  // namespace
+
+bool read_attr(const OpDef& op, const AttrSpec& spec, PyObject* value, AttrValue* to) {
+  const auto wrong = [&](const char* expected) {
+    if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_TypeError) &&
+        !PyErr_ExceptionMatches(PyExc_OverflowError))
+      return false;
+    PyErr_Clear();
+    PyErr_Format(PyExc_TypeError, "[%s] %s: expected %s, found %R", op.name, spec.name, expected,
+                 value);
+    return false;
+  };
+  const auto integer = [&](PyObject* o, int64_t* out) {
+    if (PyBool_Check(o) || !PyIndex_Check(o)) return wrong("an integer");
+    PyObject* index = PyNumber_Index(o);
+    if (index == nullptr) return false;
+    int overflow = 0;
+    *out = PyLong_AsLongLongAndOverflow(index, &overflow);
+    Py_DECREF(index);
+    if (overflow == 0) return true;
+    PyErr_Format(PyExc_ValueError, "[%s] %s: expected a 64-bit integer, found %R", op.name,
+                 spec.name, o);
+    return false;
+  };
+  switch (spec.kind) {
+    case AttrKind::kBool: {
+      if (!PyBool_Check(value) && !PyLong_Check(value)) return wrong("a bool");
+      *to = AttrValue::integer(PyObject_IsTrue(value));
+      return true;
+    }
+    case AttrKind::kInt: {
+      int64_t v = 0;
+      if (value == Py_None) return wrong("an integer");
+      if (!integer(value, &v)) return false;
+      *to = AttrValue::integer(v);
+      return true;
+    }
+    case AttrKind::kFloat: {
+      if (value == Py_None) return true;  // the default
+      const double v = PyFloat_AsDouble(value);
+      if (v == -1.0 && PyErr_Occurred()) return wrong("a number");
+      *to = AttrValue::real(v);
+      return true;
+    }
+    case AttrKind::kInts: {
+      if (value == Py_None) {
+        *to = spec.default_value;
+        return true;
+      }
+      int64_t list[kMaxRank] = {};
+      if (PyIndex_Check(value)) {
+        if (!integer(value, &list[0])) return false;
+        // One number for a height and a width.
+        const std::string_view name = spec.name;
+        const bool pair =
+            name == "stride" || name == "padding" || name == "dilation" || name == "kernel";
+        list[1] = list[0];
+        *to = AttrValue::list({list, pair ? size_t{2} : size_t{1}});
+        return true;
+      }
+      PyObject* sequence = PySequence_Fast(value, "");
+      if (sequence == nullptr) return wrong("an integer or a sequence of integers");
+      const Py_ssize_t n = PySequence_Fast_GET_SIZE(sequence);
+      if (n > kMaxRank) {
+        PyErr_Format(PyExc_ValueError, "[%s] %s: expected at most %d entries, found %zd", op.name,
+                     spec.name, kMaxRank, n);
+        Py_DECREF(sequence);
+        return false;
+      }
+      for (Py_ssize_t i = 0; i < n; ++i)
+        if (!integer(PySequence_Fast_GET_ITEM(sequence, i), &list[i])) {
+          Py_DECREF(sequence);
+          return false;
+        }
+      Py_DECREF(sequence);
+      *to = AttrValue::list({list, static_cast<size_t>(n)});
+      return true;
+    }
+    case AttrKind::kEnum: {
+      if (value == Py_None) return true;
+      const char* word = PyUnicode_Check(value) ? PyUnicode_AsUTF8(value) : nullptr;
+      std::string words;
+      for (size_t i = 0; i < spec.words.size(); ++i) {
+        if (word != nullptr && std::strcmp(word, spec.words[i]) == 0) {
+          *to = AttrValue::integer(static_cast<int64_t>(i));
+          return true;
+        }
+        words += cat(i > 0 ? ", " : "", spec.words[i]);
+      }
+      PyErr_Format(word != nullptr ? PyExc_ValueError : PyExc_TypeError,
+                   "[%s] %s: expected one of %s, found %R", op.name, spec.name, words.c_str(),
+                   value);
+      return false;
+    }
+    case AttrKind::kDType: {
+      std::string name;
+      if (PyUnicode_Check(value)) {
+        const char* text = PyUnicode_AsUTF8(value);
+        if (text == nullptr) return false;
+        name = text;
+      } else {
+        PyObject* numpy = PyImport_ImportModule("numpy");
+        if (numpy == nullptr) return false;
+        if (PyObject* dtype = PyObject_CallMethod(numpy, "dtype", "O", value)) {
+          if (PyObject* text = PyObject_GetAttrString(dtype, "name")) {
+            if (const char* utf8 = PyUnicode_AsUTF8(text)) name = utf8;
+            Py_DECREF(text);
+          }
+          Py_DECREF(dtype);
+        }
+        Py_DECREF(numpy);
+      }
+      if (name.empty()) return wrong("a dtype");
+      *to = AttrValue::integer(static_cast<int64_t>(parse_dtype(name, spec.name)));
+      return true;
+    }
+  }
+  return false;
+}
+
+const char* intern_name(const char* name) {
+  static auto* names = new std::deque<std::string>;  // under the GIL
+  for (const std::string& known : *names)
+    if (known == name) return known.c_str();
+  return names->emplace_back(name).c_str();
+}
 
 void add_op_functions(PyObject* module) {
   static auto* infos = new std::deque<OpInfo>;

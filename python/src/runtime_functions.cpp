@@ -238,8 +238,7 @@ void bind_runtime(nb::module_& m) {
         d["bandwidth"] = p.bandwidth;
         return d;
       },
-      nb::arg("seconds") = 0.2,
-      "measure_flops() and measure_bandwidth(), about `seconds` each.");
+      nb::arg("seconds") = 0.2, "measure_flops() and measure_bandwidth(), about `seconds` each.");
   m.def(
       "measure_flops", [](double seconds) { return measure_flops(seconds); },
       nb::arg("seconds") = 0.1, nb::call_guard<nb::gil_scoped_release>(),

@@ -3,12 +3,12 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <deque>
 #include <memory>
 
 #include "arrays.hpp"
 #include "bindings.hpp"
 #include "lightning_core/session.hpp"
+#include "op_function.hpp"
 #include "session/attention_session.hpp"
 #include "tensor_type.hpp"
 
@@ -30,13 +30,6 @@ View view_of(nb::handle object, const char* name, Held& held) {
   return view;
 }
 
-const char* keep_name(const std::string& name) {
-  static auto* names = new std::deque<std::string>;
-  for (const std::string& known : *names)
-    if (known == name) return known.c_str();
-  return names->emplace_back(name).c_str();
-}
-
 Session make_session(const std::string& op, const std::vector<Ints>& shapes, nb::dict attrs,
                      const std::string& dtype, const std::string& device,
                      const std::string& trace_as) {
@@ -49,34 +42,11 @@ Session make_session(const std::string& op, const std::vector<Ints>& shapes, nb:
     const auto name = nb::cast<std::string>(key);
     AttrValue& to = call.attr_ref(name);
     const AttrSpec& spec = call.op->attrs[static_cast<size_t>(call.op->attr_index(name))];
-    switch (spec.kind) {
-      case AttrKind::kFloat:
-        to = AttrValue::real(nb::cast<double>(value));
-        break;
-      case AttrKind::kInts: {
-        const auto list = nb::cast<Ints>(value);
-        to = AttrValue::list(list);
-        break;
-      }
-      case AttrKind::kEnum: {
-        const auto word = nb::cast<std::string>(value);
-        bool found = false;
-        for (size_t w = 0; w < spec.words.size(); ++w)
-          if (word == spec.words[w]) {
-            to = AttrValue::integer(static_cast<int64_t>(w));
-            found = true;
-          }
-        if (!found) throw_arg(op, name, "a word of the op's", word);
-        break;
-      }
-      default:
-        to = AttrValue::integer(nb::cast<int64_t>(nb::int_(nb::borrow(value))));
-        break;
-    }
+    if (!read_attr(*call.op, spec, value.ptr(), &to)) throw nb::python_error();
   }
   if (!device.empty()) call.device = parse_device(device);
   Session session(call);
-  if (!trace_as.empty()) session.trace_as(keep_name(trace_as));
+  if (!trace_as.empty()) session.trace_as(intern_name(trace_as.c_str()));
   return session;
 }
 
@@ -162,7 +132,7 @@ void bind_sessions(nb::module_& m) {
             Held held;
             View view;
             bool is_tensor = false;
-            if (!read_out(out.ptr(), "session", &view, held, &is_tensor)) throw nb::python_error();
+            if (!read_out(out.ptr(), "session", &view, &is_tensor)) throw nb::python_error();
             const nb::gil_scoped_release release;
             s.finish(view);
           },

@@ -159,7 +159,7 @@ int check(Problem<T>& problem, std::initializer_list<const char*> threads = {"1"
   int taken = 0;
   for (const char* count : threads) {
     set_config("LC_NUM_THREADS", count);
-    for (const char* kernel : {"packed", "direct", "gemv"}) {
+    for (const char* kernel : {"packed", "direct", "dots", "gemv"}) {
       std::fill(problem.out.memory.begin(), problem.out.memory.end(),
                 std::numeric_limits<T>::quiet_NaN());
       if (!problem.run_with(kernel)) continue;
@@ -215,6 +215,9 @@ TEST_F(GemmKernel, EachKernelTakesWhatItIsFor) {
       {{1, 100, 50}, Layout::kColumns, "gemv", true},
       {{1, 100, 50}, Layout::kBothApart, "gemv", false},
       {{2, 100, 50}, Layout::kRows, "gemv", false},
+      {{8, 100, 50}, Layout::kColumns, "dots", true},
+      {{8, 100, 50}, Layout::kRows, "dots", false},
+      {{49, 100, 50}, Layout::kColumns, "dots", false},
       {{8, 100, 50}, Layout::kRows, "direct", true},
       {{8, 100, 50}, Layout::kColumns, "direct", false},
       {{200, 200, 200}, Layout::kRows, "direct", true},

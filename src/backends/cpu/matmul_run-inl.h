@@ -1,4 +1,4 @@
-// Candidates of a planned product, shared by matmul and linear: gemv, direct, packed.
+// Candidates of a planned product, shared by matmul and linear: gemv, dots, direct, packed.
 
 #if defined(LC_BACKENDS_CPU_MATMUL_RUN_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef LC_BACKENDS_CPU_MATMUL_RUN_INL_H_
@@ -8,6 +8,7 @@
 #endif
 
 #include "backends/cpu/gemm-inl.h"
+#include "backends/cpu/gemm_dots-inl.h"
 #include "backends/cpu/gemv-inl.h"
 #include "backends/cpu/matmul_plan.hpp"
 
@@ -94,6 +95,20 @@ void RunGemv(const MatmulPlan& p, const Launch& l) {
 }
 
 template <typename T>
+void RunDots(const MatmulPlan& p, const Launch& l) {
+  const GemmEpilogue<T> e = EpilogueOf<T>(p, l);
+  ForEachProduct<T>(p, l, [&](const T* a, const T* b, T* c, int64_t) HWY_ATTR {
+    const auto part = [&](int64_t col0, int64_t col1) HWY_ATTR {
+      GemmDots(p.s, e, a, p.a_row, b, p.b_col, c, p.c_row, col0, col1);
+    };
+    if (p.threads > 1)
+      parallel_ranges(p.s.n, int64_t{kDotCols}, part);
+    else
+      part(0, p.s.n);
+  });
+}
+
+template <typename T>
 void RunDirect(const MatmulPlan& p, const Launch& l) {
   const GemmEpilogue<T> e = EpilogueOf<T>(p, l);
   ForEachProduct<T>(p, l, [&](const T* a, const T* b, T* c, int64_t) HWY_ATTR {
@@ -135,12 +150,20 @@ void RunPacked(const MatmulPlan& p, const Launch& l) {
   });
 }
 
-// The three candidates as functions of a plan; matmul.cpp and linear.cpp make KernelDefs of them.
+// The candidates as functions of a plan; matmul.cpp and linear.cpp make KernelDefs of them.
 
 inline Support GemvTakes(const MatmulPlan& p, const DeviceInfo&) {
   if (p.s.m != 1) return Support::no("more than one row and one column");
   if (p.b_col == 1 || (p.b_k == 1 && p.a_k == 1)) return Support::yes();
   return Support::no("the matrix has no unit stride");
+}
+
+inline Support DotsTakes(const MatmulPlan& p, const DeviceInfo&) {
+  constexpr int64_t kMostRows = 48;  // more pay for packing b
+  if (p.b_k != 1 || p.a_k != 1) return Support::no("a sum's terms are apart");
+  if (p.c_col != 1) return Support::no("out's columns are apart");
+  if (p.s.m > kMostRows) return Support::no(cat("more than ", kMostRows, " rows: ", p.s.m));
+  return Support::yes();
 }
 
 inline Support DirectTakes(const MatmulPlan& p, const DeviceInfo& info) {
@@ -178,6 +201,11 @@ inline void PrepareGemv(MatmulPlan p, const DeviceInfo& info, Prepared& out) {
   out.set(p);
 }
 
+inline void PrepareDots(MatmulPlan p, const DeviceInfo& info, Prepared& out) {
+  ShareOut(p, info, FlopsOf(p) * static_cast<double>(p.batch) > kParallelFlops);
+  out.set(p);
+}
+
 inline void PrepareDirect(MatmulPlan p, const DeviceInfo& info, Prepared& out) {
   ShareOut(p, info, FlopsOf(p) * static_cast<double>(p.batch) > kParallelFlops);
   out.set(p);
@@ -194,6 +222,7 @@ inline void PreparePacked(MatmulPlan p, const DeviceInfo& info, Prepared& out) {
 }
 
 inline void LaunchGemv(const Launch& l) { LaunchPlan<RunGemv<float>, RunGemv<double>>(l); }
+inline void LaunchDots(const Launch& l) { LaunchPlan<RunDots<float>, RunDots<double>>(l); }
 inline void LaunchDirect(const Launch& l) { LaunchPlan<RunDirect<float>, RunDirect<double>>(l); }
 inline void LaunchPacked(const Launch& l) { LaunchPlan<RunPacked<float>, RunPacked<double>>(l); }
 
