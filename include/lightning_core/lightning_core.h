@@ -1,4 +1,4 @@
-/* Lightning Core's C API: 21 functions of the reference, and one call for every op.
+/* Lightning Core's C API: 21 functions of the reference, one call for every op, and weight files.
  *
  *   float a[4] = {1, 2, 3, 4}, b[4] = {5, 6, 7, 8}, c[4];
  *   const int64_t shape[2] = {2, 2};
@@ -219,6 +219,38 @@ lcError_t lcOpInfer(const char* op, const lcArray* inputs, int n_inputs, const l
 lcError_t lcReport(const char* kind, char* buffer, size_t capacity, size_t* needed);
 lcError_t lcTraceEnable(int enabled);
 lcError_t lcTraceClear(void);
+
+/* Safetensors files. */
+
+/* An open file. What the functions below hand out is valid until it is closed; a handle that is
+ * NULL or closed is LC_INVALID_VALUE. */
+typedef struct lcSafetensors lcSafetensors;
+
+typedef struct lcSafetensorsEntry {
+  const char* name;       /* UTF-8 */
+  const char* dtype_name; /* the format's word: "F32", "BF16", "F8_E4M3" */
+  lcDType dtype;          /* LC_DTYPE_NONE where ops do not take it */
+  int ndim;               /* 0 to 64 */
+  const int64_t* shape;   /* `ndim` extents; NULL for none */
+  const void* data;       /* row-major, little-endian, perhaps misaligned */
+  int64_t nbytes;         /* exactly dtype times shape */
+} lcSafetensorsEntry;
+
+/* Maps a file and checks its whole header: strict JSON, byte ranges that match dtype and shape and
+ * tile the data. LC_INVALID_VALUE where it is missing or malformed; the message says what is wrong
+ * with it. The file must not be cut short while it is open. */
+lcError_t lcSafetensorsOpen(const char* path, lcSafetensors** file);
+lcError_t lcSafetensorsClose(lcSafetensors* file); /* NULL succeeds */
+/* Tensors, and the name of each: indices are in the order of the names' bytes. */
+lcError_t lcSafetensorsCount(lcSafetensors* file, int64_t* count);
+lcError_t lcSafetensorsName(lcSafetensors* file, int64_t index, const char** name);
+lcError_t lcSafetensorsInfo(lcSafetensors* file, const char* name, lcSafetensorsEntry* entry);
+/* An array for lcOpCall(), row-major on the mapped file; on an aligned copy, the same one each
+ * time, where the file has it misaligned. Writing to it changes this open file's memory, never the
+ * file. LC_NOT_SUPPORTED for LC_DTYPE_NONE and for more than LC_MAX_RANK dimensions. */
+lcError_t lcSafetensorsTensor(lcSafetensors* file, const char* name, lcArray* array);
+/* Value of a key of the header's metadata; NULL where the file has no such key. */
+lcError_t lcSafetensorsMetadata(lcSafetensors* file, const char* key, const char** value);
 
 #ifdef __cplusplus
 } /* extern "C" */

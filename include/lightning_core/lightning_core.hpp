@@ -20,6 +20,7 @@
 #include "lightning_core/op_def.hpp"
 #include "lightning_core/ops.hpp"
 #include "lightning_core/policy.hpp"
+#include "lightning_core/safetensors.hpp"
 #include "lightning_core/session.hpp"
 #include "lightning_core/tensor.hpp"
 #include "lightning_core/trace.hpp"

@@ -9,6 +9,7 @@ void bind_tensors(nanobind::module_& m);
 void bind_policy(nanobind::module_& m);
 void bind_runtime(nanobind::module_& m);
 void bind_sessions(nanobind::module_& m);
+void bind_safetensors(nanobind::module_& m);
 void bind_tools(nanobind::module_& m);
 
 }  // namespace lc::python

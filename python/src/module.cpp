@@ -13,6 +13,7 @@ namespace nb = nanobind;
 NB_MODULE(_core, m) {
   using namespace lc::python;
   m.doc() = "Native part of lightning_core.";
+  nb::set_leak_warnings(false);  // objects that live until exit are the program's own business
   m.attr("__version__") = LC_VERSION;
   nb::register_exception_translator([](const std::exception_ptr& p, void*) {
     try {
@@ -26,6 +27,7 @@ NB_MODULE(_core, m) {
   bind_tensors(m);
   bind_runtime(m);
   bind_sessions(m);
+  bind_safetensors(m);
   bind_tools(m);
   add_op_functions(m.ptr());
   // What `from lightning_core._core import *` gives the package: every op but matmul, whose name

@@ -92,10 +92,41 @@ static void op_calls(void) {
   CHECK(weights[0] == 0);
 }
 
+static void safetensors_file(void) {
+  static const char header[] = "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}";
+  const unsigned char length[8] = {sizeof header - 1, 0, 0, 0, 0, 0, 0, 0};
+  const float values[2] = {3, 4};
+  const char* path = "c_api_test.safetensors";
+  const char* name = NULL;
+  lcSafetensors* file = NULL;
+  lcSafetensorsEntry entry;
+  lcArray array;
+  int64_t count = 0;
+  FILE* out = fopen(path, "wb");
+  CHECK(out != NULL);
+  if (out == NULL) return;
+  CHECK(fwrite(length, 1, 8, out) == 8);
+  CHECK(fwrite(header, 1, sizeof header - 1, out) == sizeof header - 1);
+  CHECK(fwrite(values, sizeof values, 1, out) == 1);
+  CHECK(fclose(out) == 0);
+  CHECK(lcSafetensorsOpen(path, &file) == LC_SUCCESS);
+  CHECK(lcSafetensorsCount(file, &count) == LC_SUCCESS && count == 1);
+  CHECK(lcSafetensorsName(file, 0, &name) == LC_SUCCESS && strcmp(name, "a") == 0);
+  CHECK(lcSafetensorsInfo(file, "a", &entry) == LC_SUCCESS && entry.nbytes == 8);
+  CHECK(lcSafetensorsTensor(file, "a", &array) == LC_SUCCESS && array.ndim == 1);
+  CHECK(array.dtype == LC_FLOAT32 && memcmp(array.data, values, sizeof values) == 0);
+  CHECK(lcSafetensorsTensor(file, "b", &array) == LC_INVALID_VALUE);
+  CHECK(lcSafetensorsClose(file) == LC_SUCCESS);
+  CHECK(lcSafetensorsClose(file) == LC_INVALID_VALUE);
+  CHECK(remove(path) == 0);
+  CHECK(lcSafetensorsOpen(path, &file) == LC_INVALID_VALUE);
+}
+
 int main(void) {
   reference_program();
   runtime_queries();
   op_calls();
+  safetensors_file();
   if (failures == 0) puts("c_api_test: passed");
   return failures == 0 ? 0 : 1;
 }
