@@ -83,6 +83,9 @@ struct OpCall {
   /// Name the trace reports; null: the op's. The reference's functions keep their event names
   /// ("vector_add" is the op `add`). Not part of the plan.
   const char* trace_as = nullptr;
+  /// Bytes that a binding copied to make these views of what it was given (byte order, alignment,
+  /// dtypes the runtime lacks). The trace counts them; a strict policy refuses them.
+  int64_t bytes_copied = 0;
 
   /// All optional inputs absent, all attributes at their defaults, the preferred device and the
   /// current policy.

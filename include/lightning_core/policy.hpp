@@ -42,8 +42,8 @@ struct Policy {
 };
 
 /// The policy of calls that name none: the innermost PolicyScope of this thread, else the
-/// process default.
-[[nodiscard]] const Policy& current_policy() noexcept;
+/// process default. Throws for a malformed LC_STRICT.
+[[nodiscard]] const Policy& current_policy();
 void set_default_policy(const Policy& policy);
 [[nodiscard]] Policy default_policy();
 

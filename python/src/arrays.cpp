@@ -131,7 +131,7 @@ void init_numpy() {
 }
 
 bool read_array(PyObject* object, const char* op, const char* name, DTypeSet accepted, View* view,
-                Number* number, Held& held, bool* is_tensor) {
+                Number* number, Held& held, bool* is_tensor, DType cast_to) {
   PyArrayObject* array = nullptr;
   if (PyArray_Check(object)) [[likely]] {
     array = reinterpret_cast<PyArrayObject*>(object);
@@ -168,13 +168,22 @@ bool read_array(PyObject* object, const char* op, const char* name, DTypeSet acc
         Py_DECREF(made);
         return refuse_type(op, name, accepted, "a list that is no array of numbers");
       }
-      PyObject* cast = PyArray_Cast(array, list_type(array, accepted));
+      const int type = cast_to != DType::kNone ? type_of(cast_to) : list_type(array, accepted);
+      PyObject* cast = PyArray_Cast(array, type);
       Py_DECREF(made);
       if (cast == nullptr) return false;
       array = reinterpret_cast<PyArrayObject*>(cast);
     }
   }
   // `array` is a new reference from here on.
+  if (dtype_of(PyArray_TYPE(array)) == DType::kNone && cast_to != DType::kNone &&
+      (PyArray_ISINTEGER(array) || PyArray_ISFLOAT(array))) {
+    PyObject* cast = PyArray_Cast(array, type_of(cast_to));
+    Py_DECREF(array);
+    if (cast == nullptr) return false;
+    array = reinterpret_cast<PyArrayObject*>(cast);
+    held.bytes_copied += PyArray_NBYTES(array);
+  }
   const DType dtype = dtype_of(PyArray_TYPE(array));
   if (dtype == DType::kNone) {
     PyObject* text = PyObject_Str(reinterpret_cast<PyObject*>(PyArray_DESCR(array)));
@@ -193,6 +202,7 @@ bool read_array(PyObject* object, const char* op, const char* name, DTypeSet acc
     Py_DECREF(array);
     if (copy == nullptr) return false;
     array = reinterpret_cast<PyArrayObject*>(copy);
+    held.bytes_copied += PyArray_NBYTES(array);
     view_of(array, dtype, view);
   }
   held.add(reinterpret_cast<PyObject*>(array));

@@ -27,6 +27,8 @@ class Held {
   /// Takes over a new reference.
   void add(PyObject* object) { objects_[n_++] = object; }
   [[nodiscard]] int count() const { return n_; }
+  /// Bytes copied because an array could not be read where it lies.
+  int64_t bytes_copied = 0;
   /// Borrowed: the object taken over last.
   [[nodiscard]] PyObject* last() const { return objects_[n_ - 1]; }
 
@@ -45,9 +47,10 @@ struct Number {
 
 /// Fills `view` with the memory of a Python argument. `spec` says which dtypes the op takes (lists
 /// become one of them). For a plain Python number only `number` is set. Sets a Python error and
-/// returns false where the argument is no array. `is_tensor` is set for lc.Tensor.
+/// returns false where the argument is no array. `is_tensor` is set for lc.Tensor. Arrays of numbers
+/// whose dtype the runtime lacks become `cast_to`, if that is a dtype.
 bool read_array(PyObject* object, const char* op, const char* name, DTypeSet accepted, View* view,
-                Number* number, Held& held, bool* is_tensor);
+                Number* number, Held& held, bool* is_tensor, DType cast_to = DType::kNone);
 
 /// A writeable array to write into: an ndarray or a Tensor. As read_array, but never a copy.
 bool read_out(PyObject* object, const char* op, View* view, bool* is_tensor);

@@ -60,6 +60,11 @@ class Parser {
   bool parse(PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
     const auto n_in = static_cast<int>(op_.variadic ? 0 : op_.inputs.size());
     const auto n_attrs = static_cast<int>(op_.attrs.size());
+    const Py_ssize_t keywords = kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames);
+    PyObject* const as_float32 = info_.names[info_.names.size() - kExtras + kAsFloat32];
+    for (Py_ssize_t i = 0; i < keywords; ++i)  // how operands are read depends on it
+      if (PyTuple_GET_ITEM(kwnames, i) == as_float32 && args[nargs + i] == Py_True)
+        cast_to_ = DType::kFloat32;
     if (op_.variadic) {
       // concat(a, b, axis=0) or concat([a, b], 0).
       PyObject* first = nargs > 0 ? args[0] : nullptr;
@@ -82,7 +87,6 @@ class Parser {
       for (Py_ssize_t i = 0; i < nargs; ++i)
         if (!set(static_cast<int>(i), args[i])) return false;
     }
-    const Py_ssize_t keywords = kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames);
     for (Py_ssize_t i = 0; i < keywords; ++i) {
       PyObject* name = PyTuple_GET_ITEM(kwnames, i);
       const int slot = slot_of(info_, name);
@@ -102,6 +106,7 @@ class Parser {
                      op_.attrs[static_cast<size_t>(k)].name);
         return false;
       }
+    call_.bytes_copied = held_.bytes_copied;
     return finish_numbers();
   }
 
@@ -127,7 +132,7 @@ class Parser {
     const int held = held_.count();
     Number number;
     if (!read_array(value, op_.name, spec.name, spec.dtypes, &call_.in[i], &number, held_,
-                    &tensors))
+                    &tensors, cast_to_))
       return false;
     if (i == 0) first = held_.count() > held ? held_.last() : value;
     if (number.is) {
@@ -210,6 +215,7 @@ class Parser {
   const OpDef& op_;
   OpCall& call_;
   Held held_;
+  DType cast_to_ = DType::kNone;  // kFloat32 where as_float32 was given
   uint64_t seen_ = 0;
   Number numbers_[kMaxInputs];
   double scalars_[kMaxInputs];

@@ -116,7 +116,8 @@ void fill(const Tensor& t, nb::handle values) {
   View view;
   Number number;
   bool is_tensor = false;
-  if (!read_array(values.ptr(), "tensor", "values", kAllTypes, &view, &number, held, &is_tensor))
+  if (!read_array(values.ptr(), "tensor", "values", kAllTypes, &view, &number, held, &is_tensor,
+                  t.dtype()))
     throw nb::python_error();
   if (number.is || view.numel() != t.numel())
     invalid("values", cat(t.numel(), " values"), number.is ? "a number" : cat(view.numel()));
@@ -232,6 +233,8 @@ void bind_tensor(nb::module_& m, const char* name, DType dtype) {
         [](const PyTensor& s, const PyTensorView& w) {
           if (w.device != s.t.device())
             invalid("view", device_name(s.t.device()), device_name(w.device));
+          if (w.dtype != s.t.dtype())
+            invalid("view", dtype_name(s.t.dtype()), dtype_name(w.dtype));
           check_contract(w.shape, w.strides, w.offset, s.t.numel());
         },
         nb::arg("view"), "RuntimeError if the view does not fit this tensor.");

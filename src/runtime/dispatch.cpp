@@ -171,6 +171,10 @@ void synchronise(const Plan& plan) {
 
 void run(const Plan& plan, const OpCall& call) {
   check_operands(plan, call);
+  if (call.bytes_copied != 0 && plan.policy.strict) [[unlikely]]
+    throw_arg(ErrorCode::kNotSupported, call.op->name, "policy.strict",
+              "arrays that are read where they lie", "an implicit copy",
+              "give aligned arrays of the runtime's dtypes in native byte order");
   if (call.op->check_data != nullptr) call.op->check_data(call);
   if (!trace_enabled()) [[likely]] {
     run_plan(plan, call.in, call.out);
@@ -192,7 +196,7 @@ void run(const Plan& plan, const OpCall& call) {
   event.detail1 = static_cast<int64_t>(plan.requested.kind) |
                   static_cast<int64_t>(plan.selected.kind) << 4 |
                   static_cast<int64_t>(plan.fallback) << 8;
-  event.bytes_copied = static_cast<uint64_t>(plan.convert_bytes);
+  event.bytes_copied = static_cast<uint64_t>(plan.convert_bytes + call.bytes_copied);
   event.plan_id = plan.id;
   trace(event);
 }

@@ -92,19 +92,15 @@ void set_default_policy(const Policy& policy) {
   g_default_epoch.fetch_add(1, std::memory_order_relaxed);
 }
 
-const Policy& current_policy() noexcept {
+const Policy& current_policy() {
   ThreadPolicy& t = t_policy;
   if (t.scoped) return t.value;
   const uint32_t epoch = g_default_epoch.load(std::memory_order_relaxed);
-  if (t.epoch != epoch || t.config != config_epoch()) {
-    try {
-      t.value = default_policy();
-    } catch (...) {
-      // A malformed LC_STRICT is reported by the first call that reads the configuration.
-      t.value = Policy{};
-    }
+  const uint32_t config = config_epoch();
+  if (t.epoch != epoch || t.config != config) {
+    t.value = default_policy();
     t.epoch = epoch;
-    t.config = config_epoch();
+    t.config = config;
   }
   return t.value;
 }
