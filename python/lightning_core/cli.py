@@ -130,7 +130,9 @@ def bench(
     out: Annotated[Path, typer.Option(help="folder for CSV, JSON and HTML")] = Path(
         "benchmark_results"
     ),
-    rounds: Annotated[int, typer.Option(min=3, help="turns of ours and each peer")] = 9,
+    rounds: Annotated[
+        int, typer.Option(help="turns of ours and each peer; 0: three times LC_BENCH_TIMING_RUNS")
+    ] = 0,
     seconds: Annotated[float, typer.Option(min=0.001, help="length of one turn")] = 0.05,
     seed: Annotated[int, typer.Option(help="of the inputs")] = 0,
 ) -> None:
@@ -143,6 +145,8 @@ def bench(
     console = Console()
     if suite not in SUITES:
         raise typer.BadParameter(f"expected one of {', '.join(SUITES)}, found {suite}")
+    runs = {row["name"]: row["value"] for row in lc.config_table()}["LC_BENCH_TIMING_RUNS"]
+    rounds = max(rounds or 3 * int(runs), 1)
     threads = lc.num_threads()
     with console.status("measuring this machine's peaks"):
         peak = lc.measure_peak()

@@ -49,7 +49,7 @@ constexpr ConfigVar kTable[] = {
      "Elements at or below which a vector sum asked for on Metal runs on the CPU. Metal builds "
      "only."},
     {"LC_BENCH_TIMING_RUNS", kInt, "3", "", 1, 1000,
-     "Repetitions of each measurement in the benchmark scripts."},
+     "Repetitions of each benchmark measurement; `lightning-core bench` takes three turns each."},
     {"LC_DEVICE", kWords, "auto", "auto|cpu|cuda|metal|null", 0, 0,
      "Device of calls that name none; auto: metal, else cuda, else cpu. A device that is absent "
      "falls back to the CPU, as the trace shows."},
