@@ -8,7 +8,7 @@
 namespace lc {
 
 /// float32 FLOP/s of independent fused multiply-adds on registers, all threads. Takes about
-/// `seconds`; measured anew at every call.
+/// `seconds`; measured anew at every call. Throws kInvalidValue unless `seconds` is 0 to 3600.
 [[nodiscard]] double measure_flops(double seconds = 0.1);
 
 /// Bytes/s of a copy far past the caches (256 MiB), read plus written, all threads. Takes about

@@ -1,9 +1,9 @@
 """Timing ours, the peers and the machine's limit in turn (A B C A B C ...), so that a drifting
 machine moves them all.
 
-Some peers' threads keep their cores busy for a tenth of a second after a call (OpenBLAS), and a pool
-that slept needs some calls until the system has spread it over the cores again. Each turn therefore
-starts with a rest and untimed calls: everybody is measured alone and warm.
+Some peers' threads keep their cores busy for a tenth of a second after a call (OpenBLAS), and a
+pool that slept needs some calls until the system has spread it over the cores again. Each turn
+therefore starts with a rest and untimed calls: everybody is measured alone and warm.
 """
 
 from __future__ import annotations

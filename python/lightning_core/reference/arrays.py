@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["F32", "Array", "Device", "array", "flat", "out_of", "returns", "sizes"]
+__all__ = ["F32", "Array", "Device", "array", "flag", "flat", "out_of", "returns", "sizes"]
 
 F32 = npt.NDArray[np.float32]
 Array = npt.NDArray[Any]
@@ -16,34 +16,50 @@ Device = str | None
 """A device's name; None: the preferred device."""
 
 
-def sizes(op: str, **values: Any) -> tuple[int, ...]:
-    """Sizes as ints.
+def sizes(op: str, least: int = 1, **values: Any) -> tuple[int, ...]:
+    """Sizes as ints, of `least` (0 or 1) or more.
 
     Raises:
         TypeError: not an integer, or negative.
-        RuntimeError: zero, as the reference answers it ("invalid value").
+        RuntimeError: zero below `least`, as the reference answers it ("invalid value").
     """
     checked = []
     for name, value in values.items():
         size = operator.index(value)
         if size < 0:
-            raise TypeError(f"[{op}] {name}: expected a size of 1 or more, found {size}")
-        if size == 0:
+            raise TypeError(f"[{op}] {name}: expected a size of {least} or more, found {size}")
+        if size < least:
             raise RuntimeError(f"invalid value: [{op}] {name}: expected 1 or more, found 0")
         checked.append(size)
     return tuple(checked)
 
 
+def flag(op: str, name: str, value: Any) -> bool:
+    """A bool, NumPy's bool or an integer as a bool; TypeError for anything else."""
+    if isinstance(value, (bool, int, np.bool_, np.integer)):
+        return bool(value)
+    raise TypeError(f"[{op}] {name}: expected a bool, found {value!r}")
+
+
 def array(op: str, name: str, value: Any) -> npt.NDArray[Any]:
-    """An ndarray without a copy where `value` is one; lists become float32."""
+    """An ndarray without a copy where `value` is one; lists become float32.
+
+    Raises:
+        TypeError: not an array, or text, or a list that is no array of numbers.
+    """
     if isinstance(value, np.ndarray):
         return value
-    if isinstance(value, (list, tuple)):
-        return np.array(value, dtype=np.float32)
     try:
-        return np.asarray(value)
+        if isinstance(value, (list, tuple)):
+            return np.array(value, dtype=np.float32)
+        if not isinstance(value, (str, bytes)):
+            return np.asarray(value)
+        reason = "text"
     except (TypeError, ValueError) as error:
-        raise TypeError(f"[{op}] {name}: expected an array, found {type(value)}") from error
+        reason = str(error)
+    raise TypeError(
+        f"[{op}] {name}: expected an array of numbers, found {type(value).__name__} ({reason})"
+    )
 
 
 def flat(op: str, name: str, value: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
@@ -63,18 +79,24 @@ def flat(op: str, name: str, value: Any, shape: tuple[int, ...]) -> npt.NDArray[
     return found.reshape(shape)
 
 
-def out_of(op: str, out: Any, shape: tuple[int, ...]) -> F32:
+def out_of(op: str, out: Any, shape: tuple[int, ...], *forms: tuple[int, ...]) -> F32:
     """A window of `shape` on the caller's output, which results are written into.
 
+    Args:
+        forms: shapes of `out` that are accepted; none: every shape of as many elements.
+
     Raises:
-        ValueError: not a writeable float32 array of as many elements, or one that cannot be seen
-            under the shape without a copy.
+        ValueError: not a writeable float32 array of as many elements and of an accepted shape, or
+            one that cannot be seen under `shape` without a copy.
     """
     if not isinstance(out, np.ndarray) or out.dtype != np.float32:
         found = out.dtype if isinstance(out, np.ndarray) else type(out).__name__
         raise ValueError(f"[{op}] out: expected a float32 ndarray, found {found}")
     if not out.flags.writeable:
         raise ValueError(f"[{op}] out: expected a writeable array, found a read-only one")
+    if forms and out.shape not in forms:
+        expected = " or ".join(map(str, forms))
+        raise ValueError(f"[{op}] out: expected shape {expected}, found {out.shape}")
     wanted = 1
     for extent in shape:
         wanted *= extent

@@ -7,7 +7,18 @@ from typing import Any
 import numpy as np
 
 from lightning_core import _core
-from lightning_core.reference.arrays import F32, Array, Device, array, flat, out_of, returns, sizes
+from lightning_core.reference.arrays import (
+    F32,
+    Array,
+    Device,
+    array,
+    flag,
+    flat,
+    out_of,
+    returns,
+    sizes,
+)
+from lightning_core.reference.policies import AttentionIoPolicy, as_policy, of_kind
 
 __all__ = [
     "AttentionIoPolicy",
@@ -21,46 +32,8 @@ __all__ = [
 ]
 
 
-class AttentionIoPolicy:
-    """What an attention call moves, and what is applied to its result.
-
-    Attributes:
-        upload_q, upload_k, upload_v, upload_target: the operand is read from the argument.
-        download_out, download_v: the result is written to the caller.
-        synchronize: the call waits for its result.
-        loss_every: training steps between two computed losses; 0: by shape.
-        output_scale, output_bias, output_relu: out * scale + bias, then max(out, 0).
-    """
-
-    __slots__ = (
-        "download_out",
-        "download_v",
-        "loss_every",
-        "output_bias",
-        "output_relu",
-        "output_scale",
-        "synchronize",
-        "upload_k",
-        "upload_q",
-        "upload_target",
-        "upload_v",
-    )
-
-    def __init__(self) -> None:
-        self.upload_q = True
-        self.upload_k = True
-        self.upload_v = True
-        self.upload_target = True
-        self.download_out = True
-        self.download_v = True
-        self.synchronize = True
-        self.loss_every = 1
-        self.output_scale = 1.0
-        self.output_bias = 0.0
-        self.output_relu = False
-
-
 def attend(
+    op: str,
     q: Any,
     k: Any,
     v: Any,
@@ -69,21 +42,17 @@ def attend(
     out: F32 | None = None,
     policy: AttentionIoPolicy | None = None,
 ) -> F32:
+    """The attention behind all names: checked operands of [seq_len, head_dim], then the op."""
     io = None
     if policy is not None:
-        uploads = (policy.upload_q, policy.upload_k, policy.upload_v)
-        io = _core.Policy(
-            upload=sum(1 << i for i, on in enumerate(uploads) if on) | ~7,
-            download=-1 if policy.download_out else ~1,
-            sync="auto" if policy.synchronize else "never",
-        )
+        io = as_policy(policy)
         if out is None and not policy.download_out:
             out = np.zeros(q.shape, np.float32)  # nothing is downloaded into the new result
     result = _core.attention(
         q,
         k,
         v,
-        causal=bool(causal),
+        causal=causal if isinstance(causal, bool) else flag(op, "causal", causal),
         out=out,
         device=device,
         policy=io,
@@ -124,18 +93,17 @@ def attention2d(q: Any, k: Any, v: Any, causal: bool = False, device: Device = N
     Raises:
         ValueError: not rank 2, or shapes that differ. RuntimeError: an extent of 0.
     """
-    return attend(*_check_2d("attention2d", q, k, v), causal, device)
+    return attend("attention2d", *_check_2d("attention2d", q, k, v), causal, device)
 
 
 def attention2d_into(
     q: Any, k: Any, v: Any, out: F32, causal: bool = False, device: Device = None
 ) -> None:
     """As `attention2d`, into a float32 `out` of exactly (seq_len, head_dim); may be strided."""
-    first, second, third = _check_2d("attention2d_into", q, k, v)
-    if not isinstance(out, np.ndarray) or out.shape != first.shape:
-        found = getattr(out, "shape", type(out))
-        raise ValueError(f"[attention2d_into] out: expected shape {first.shape}, found {found}")
-    attend(first, second, third, causal, device, out_of("attention2d_into", out, first.shape))
+    op = "attention2d_into"
+    first, second, third = _check_2d(op, q, k, v)
+    window = out_of(op, out, first.shape, first.shape)
+    attend(op, first, second, third, causal, device, window)
 
 
 def attention2d_session(q: Any, causal: bool = False, device: Device = None) -> AttentionSession:
@@ -160,9 +128,10 @@ def attention_forward(
     Raises:
         ValueError: a size does not fit. RuntimeError: a size of 0.
     """
-    shape = sizes("attention_forward", seq_len=seq_len, head_dim=head_dim)
-    first, second, third = operands_of("attention_forward", q, k, v, shape)
-    return returns(q, attend(first, second, third, causal, device))
+    op = "attention_forward"
+    shape = sizes(op, seq_len=seq_len, head_dim=head_dim)
+    first, second, third = operands_of(op, q, k, v, shape)
+    return returns(q, attend(op, first, second, third, causal, device))
 
 
 def attention_forward_with_policy(
@@ -179,8 +148,8 @@ def attention_forward_with_policy(
     op = "attention_forward_with_policy"
     shape = sizes(op, seq_len=seq_len, head_dim=head_dim)
     first, second, third = operands_of(op, q, k, v, shape)
-    io = AttentionIoPolicy() if policy is None else policy
-    result = attend(first, second, third, causal, device, None, io)
+    io = AttentionIoPolicy() if policy is None else of_kind(op, policy, AttentionIoPolicy)
+    result = attend(op, first, second, third, causal, device, None, io)
     values: list[float] = result.reshape(-1).tolist()
     return values
 
@@ -200,9 +169,9 @@ class AttentionSession:
     def __init__(
         self, seq_len: int, head_dim: int, causal: bool = False, device: Device = None
     ) -> None:
-        """RuntimeError for a size of 0, ValueError for an unknown device word."""
+        """RuntimeError for a size of 0, ValueError for an unknown device word, else TypeError."""
         self._shape = sizes("AttentionSession", seq_len=seq_len, head_dim=head_dim)
-        self._causal = bool(causal)
+        self._causal = flag("AttentionSession", "causal", causal)
         self._device = device
         if device is not None:
             _core.runtime_backend_capabilities(device)  # refuses an unknown word
@@ -214,8 +183,8 @@ class AttentionSession:
         self._loss = 0.0
 
     def set_default_policy(self, policy: AttentionIoPolicy) -> None:
-        """The policy of calls that name none."""
-        self._policy = policy
+        """The policy of calls that name none; TypeError for what is no AttentionIoPolicy."""
+        self._policy = of_kind("set_default_policy", policy, AttentionIoPolicy)
 
     def forward(self, q: Any, k: Any, v: Any) -> list[float]:
         """Flat list of seq_len * head_dim results."""
@@ -223,8 +192,10 @@ class AttentionSession:
 
     def forward_with_policy(self, q: Any, k: Any, v: Any, policy: AttentionIoPolicy) -> list[float]:
         """As `forward`, under a policy."""
-        first, second, third = operands_of("forward", q, k, v, self._shape)
-        result = attend(first, second, third, self._causal, self._device, None, policy)
+        op = "forward"
+        first, second, third = operands_of(op, q, k, v, self._shape)
+        io = of_kind(op, policy, AttentionIoPolicy)
+        result = attend(op, first, second, third, self._causal, self._device, None, io)
         values: list[float] = result.reshape(-1).tolist()
         return values
 
@@ -236,9 +207,11 @@ class AttentionSession:
         self, q: Any, k: Any, v: Any, out: F32, policy: AttentionIoPolicy
     ) -> None:
         """As `forward_into`, under a policy; without download `out` is left as it is."""
-        first, second, third = operands_of("forward_into", q, k, v, self._shape)
-        window = out_of("forward_into", out, self._shape)
-        attend(first, second, third, self._causal, self._device, window, policy)
+        op = "forward_into"
+        first, second, third = operands_of(op, q, k, v, self._shape)
+        window = out_of(op, out, self._shape)
+        io = of_kind(op, policy, AttentionIoPolicy)
+        attend(op, first, second, third, self._causal, self._device, window, io)
 
     def train_step(
         self, q: Any, k: Any, v: Any, target: Any, learning_rate: float
@@ -260,6 +233,7 @@ class AttentionSession:
         policy: AttentionIoPolicy,
     ) -> tuple[list[float], list[float], float]:
         """As `train_step`, under a policy."""
+        io = of_kind("train_step", policy, AttentionIoPolicy)
         if not learning_rate > 0:
             raise RuntimeError(
                 f"invalid value: [train_step] learning_rate: expected more than 0, "
@@ -267,7 +241,7 @@ class AttentionSession:
             )
         first, second, third = operands_of("train_step", q, k, v, self._shape)
         wanted = flat("train_step", "target", target, self._shape)
-        every = policy.loss_every or _core.attention_loss_interval(self._shape[0], self._shape[1])
+        every = io.loss_every or _core.attention_loss_interval(self._shape[0], self._shape[1])
         sample = self._steps % max(every, 1) == 0
         out, updated, loss = _core.attention_train_step(
             first,
@@ -279,7 +253,7 @@ class AttentionSession:
             self._causal,
             float(learning_rate),
             self._device or "",
-            policy,
+            io,
             sample,
         )
         self._steps += 1

@@ -113,11 +113,14 @@ def conv2d_nchw_metal_resident(
     Hold a `Conv2dMetalResidentSession` to keep operands resident from one phase to the next.
 
     Raises:
-        ValueError: an unknown phase, or sizes that do not fit.
+        ValueError: an unknown phase, a stride of 0, or sizes that do not fit. TypeError: a phase
+            that is no string. RuntimeError: an extent of 0.
     """
     from lightning_core.reference.sessions import Conv2dMetalResidentSession
 
     op = "conv2d_nchw_metal_resident"
+    if not isinstance(phase, str):
+        raise TypeError(f"[{op}] phase: expected a string, found {phase!r}")
     word, _, count = phase.partition(":")
     if word not in ("start", "run", "run_batch_sync", "sync", "finish"):
         raise ValueError(

@@ -77,9 +77,10 @@ def attention(
     Raises:
         ValueError: a size does not fit. RuntimeError: a size of 0.
     """
-    shape = sizes("attention", seq_len=seq_len, head_dim=head_dim)
-    first, second, third = operands_of("attention", q, k, v, shape)
-    result = attend(first, second, third, causal, device)
+    op = "attention"
+    shape = sizes(op, seq_len=seq_len, head_dim=head_dim)
+    first, second, third = operands_of(op, q, k, v, shape)
+    result = attend(op, first, second, third, causal, device)
     return result if np.ndim(q) == 2 else result.reshape(-1)
 
 
@@ -97,7 +98,7 @@ def attention_into(
     op = "attention_into"
     shape = sizes(op, seq_len=seq_len, head_dim=head_dim)
     first, second, third = operands_of(op, q, k, v, shape)
-    attend(first, second, third, causal, device, out_of(op, out, shape))
+    attend(op, first, second, third, causal, device, out_of(op, out, shape))
 
 
 def clear_attention_session_cache() -> None:
@@ -129,7 +130,7 @@ def _pipeline(
     if y.size < 3 * need:
         y = np.resize(y, 3 * need)
     q, k, v = (y[i * need : (i + 1) * need].reshape(shape) for i in range(3))
-    return attend(q, k, v, False, device, out)
+    return attend(op, q, k, v, False, device, out)
 
 
 def conv_attention_torchstrong_nchw(

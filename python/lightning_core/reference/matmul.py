@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lightning_core import _core
-from lightning_core.reference.arrays import F32, Device, array, flat, out_of, returns, sizes
-from lightning_core.reference.policies import MatMulIoPolicy, as_policy
+from lightning_core.reference.arrays import F32, Array, Device, array, flat, out_of, returns, sizes
+from lightning_core.reference.policies import MatMulIoPolicy, as_policy, of_kind
 
 if TYPE_CHECKING:
     from lightning_core.reference.sessions import MatMulMetalResidentSession
@@ -55,15 +55,23 @@ def matmul2d_into(a: Any, b: Any, out: F32, device: Device = None) -> None:
 
     Raises:
         ValueError: not rank 2, inner dimensions differ, or `out` does not fit (nothing is written).
+        RuntimeError: an extent of 0.
     """
     try:
-        if a.ndim == 2 and b.ndim == 2 and out.ndim == 2:
-            _matmul(a, b, out=out, device=device, as_float32=True)
+        # With b and out of rank 2 the op takes no a but one of rank 2, and b.size and len(out)
+        # cover every extent: the fewest reads that leave the rest to the op's own checks.
+        if b.ndim == 2 and out.ndim == 2 and b.size and len(out):
+            if device is None:  # a keyword less to parse
+                _matmul(a, b, out=out, as_float32=True)
+            else:
+                _matmul(a, b, out=out, device=device, as_float32=True)
             return
-    except AttributeError:
-        pass
-    first, second = _check_2d("matmul2d_into", a, b)
-    window = out_of("matmul2d_into", out, (first.shape[0], second.shape[1]))
+    except (AttributeError, ValueError):
+        pass  # the checks below name the argument
+    op = "matmul2d_into"
+    first, second = _check_2d(op, a, b)
+    m, n = shape = (first.shape[0], second.shape[1])
+    window = out_of(op, out, shape, shape, (m * n,))
     _matmul(first, second, out=window, device=device, as_float32=True)
 
 
@@ -80,6 +88,18 @@ def matmul2d_resident_session(a: Any, b: Any) -> MatMulMetalResidentSession:
     return MatMulMetalResidentSession(first.shape[0], first.shape[1], second.shape[1])
 
 
+def _policy_of(op: str, policy: MatMulIoPolicy | None) -> MatMulIoPolicy:
+    return MatMulIoPolicy() if policy is None else of_kind(op, policy, MatMulIoPolicy)
+
+
+def _flat_operands(
+    op: str, a: Any, b: Any, m: int, k: int, n: int
+) -> tuple[Array, Array, tuple[int, int]]:
+    """a as [m, k], b as [k, n], and the result's shape."""
+    m, k, n = sizes(op, m=m, k=k, n=n)
+    return flat(op, "a or b", a, (m, k)), flat(op, "a or b", b, (k, n)), (m, n)
+
+
 def _flat_matmul(
     op: str,
     a: Any,
@@ -88,16 +108,32 @@ def _flat_matmul(
     k: int,
     n: int,
     device: Device,
-    out: Any = None,
     policy: MatMulIoPolicy | None = None,
 ) -> F32:
-    m, k, n = sizes(op, m=m, k=k, n=n)
-    first, second = flat(op, "a or b", a, (m, k)), flat(op, "a or b", b, (k, n))
-    window = None if out is None else out_of(op, out, (m, n))
+    first, second, shape = _flat_operands(op, a, b, m, k, n)
+    if policy is None:
+        return _matmul(first, second, device=device, as_float32=True)
+    # Nothing is downloaded into a new result without download: zeros then.
+    out = None if policy.download_out else np.zeros(shape, np.float32)
+    io = as_policy(policy)
+    return _matmul(first, second, out=out, device=device, policy=io, as_float32=True)
+
+
+def _flat_matmul_into(
+    op: str,
+    a: Any,
+    b: Any,
+    out: Any,
+    m: int,
+    k: int,
+    n: int,
+    device: Device,
+    policy: MatMulIoPolicy | None = None,
+) -> None:
+    first, second, shape = _flat_operands(op, a, b, m, k, n)
+    window = out_of(op, out, shape)
     io = None if policy is None else as_policy(policy)
-    if window is None and policy is not None and not policy.download_out:
-        window = np.zeros((m, n), np.float32)  # nothing is downloaded into the new result
-    return _matmul(first, second, out=window, device=device, policy=io, as_float32=True)
+    _matmul(first, second, out=window, device=device, policy=io, as_float32=True)
 
 
 def matmul(
@@ -119,18 +155,23 @@ def matmul(
     """Matrix product, in two forms.
 
     `matmul(a, b, m, k, n, device)` is the reference's: flat operands of m * k and k * n elements,
-    a flat result (a list where `a` is a list). `matmul(a, b, ...)` is the op: batched as
+    a flat result (a list where `a` is a list). `matmul(a, b, bias, ...)` is the op: batched as
     `numpy.matmul`, activation(alpha * a @ b + bias), in the dtype of the operands.
 
     Raises:
         ValueError: shapes, attributes or `out` do not fit. RuntimeError: a size of 0 in the first
-        form. TypeError: a negative size, or a dtype that is not accepted.
+        form. TypeError: a negative size, a dtype that is not accepted, or an argument that the
+        form does not take.
     """
     if k is None and n is None:
+        if m is not None:  # the op's third argument is the bias
+            if bias is not None:
+                raise TypeError("[matmul] bias: expected one, found a second by position")
+            bias = m
         return _matmul(
             a,
             b,
-            m if bias is None else bias,  # the op's third argument is the bias
+            bias,
             trans_a=trans_a,
             trans_b=trans_b,
             alpha=alpha,
@@ -141,6 +182,17 @@ def matmul(
         )
     if m is None or k is None or n is None:
         raise TypeError("[matmul] m, k, n: expected all three sizes or none")
+    for name, given in (
+        ("bias", bias is not None),
+        ("trans_a", trans_a),
+        ("trans_b", trans_b),
+        ("alpha", alpha != 1.0),
+        ("activation", activation != "none"),
+        ("out", out is not None),
+        ("policy", policy is not None),
+    ):
+        if given:
+            raise TypeError(f"[matmul] {name}: expected none with m, k and n, found one")
     return returns(a, _flat_matmul("matmul", a, b, m, k, n, device))
 
 
@@ -151,7 +203,7 @@ def matmul_np(a: Any, b: Any, m: int, k: int, n: int, device: Device = None) -> 
 
 def matmul_np_into(a: Any, b: Any, out: F32, m: int, k: int, n: int, device: Device = None) -> None:
     """Product of flat operands into `out`, float32 of m * n elements in any shape."""
-    _flat_matmul("matmul_np_into", a, b, m, k, n, device, out)
+    _flat_matmul_into("matmul_np_into", a, b, out, m, k, n, device)
 
 
 def matmul_with_policy(
@@ -164,8 +216,8 @@ def matmul_with_policy(
     policy: MatMulIoPolicy | None = None,
 ) -> Any:
     """As the flat `matmul`, under a policy. Without download the result is zeros."""
-    io = MatMulIoPolicy() if policy is None else policy
-    return returns(a, _flat_matmul("matmul_with_policy", a, b, m, k, n, device, None, io))
+    op = "matmul_with_policy"
+    return returns(a, _flat_matmul(op, a, b, m, k, n, device, _policy_of(op, policy)))
 
 
 def matmul_np_with_policy(
@@ -178,8 +230,8 @@ def matmul_np_with_policy(
     policy: MatMulIoPolicy | None = None,
 ) -> F32:
     """As `matmul_np`, under a policy. Without download the result is zeros."""
-    io = MatMulIoPolicy() if policy is None else policy
-    return _flat_matmul("matmul_np_with_policy", a, b, m, k, n, device, None, io).reshape(-1)
+    op = "matmul_np_with_policy"
+    return _flat_matmul(op, a, b, m, k, n, device, _policy_of(op, policy)).reshape(-1)
 
 
 def matmul_np_into_with_policy(
@@ -193,8 +245,8 @@ def matmul_np_into_with_policy(
     policy: MatMulIoPolicy | None = None,
 ) -> None:
     """As `matmul_np_into`, under a policy. Without download `out` is left as it is."""
-    io = MatMulIoPolicy() if policy is None else policy
-    _flat_matmul("matmul_np_into_with_policy", a, b, m, k, n, device, out, io)
+    op = "matmul_np_into_with_policy"
+    _flat_matmul_into(op, a, b, out, m, k, n, device, _policy_of(op, policy))
 
 
 def matmul_reset_tuning() -> None:

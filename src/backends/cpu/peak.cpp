@@ -49,6 +49,7 @@ HWY_AFTER_NAMESPACE();
 #include "backends/cpu/convert.hpp"
 #include "backends/cpu/simd.hpp"
 #include "backends/cpu/thread_pool.hpp"
+#include "lightning_core/error.hpp"
 #include "lightning_core/peak.hpp"
 #include "lightning_core/tensor.hpp"
 #include "lightning_core/trace.hpp"
@@ -64,7 +65,9 @@ namespace {
 /// Median rate of `work`, which returns the units it did, over `seconds`.
 template <typename Work>
 double median_rate(double seconds, Work&& work) {
-  const uint64_t end = monotonic_ns() + static_cast<uint64_t>(std::max(seconds, 0.0) * 1e9);
+  if (!(seconds >= 0 && seconds <= 3600))
+    throw_arg("measure", "seconds", "0 to 3600", cat(seconds));
+  const uint64_t end = monotonic_ns() + static_cast<uint64_t>(seconds * 1e9);
   std::vector<double> rates;
   do {
     const uint64_t start = monotonic_ns();
