@@ -40,9 +40,9 @@ struct GemmEpilogue {
   }
 };
 
-/// Blocks for a product on this device. A B panel of `panel_width` columns may fill
-/// L1: the tile reads it in order, and a deeper block updates C less often. Packed rows take
-/// half of L2.
+/// Blocks for a product on this device. Deep ones: every block of k reads and writes all of C,
+/// which is in no near cache, and that costs more than a panel of B that comes from L2 instead of
+/// L1. Packed rows take half of L2.
 inline GemmBlocks gemm_blocks(const GemmSizes& s, int64_t panel_width, int64_t element,
                               int64_t threads, const DeviceInfo& info) {
   constexpr int64_t kFewRows = 128;   // of a piece; fewer, and B streams past too often
@@ -55,7 +55,9 @@ inline GemmBlocks gemm_blocks(const GemmSizes& s, int64_t panel_width, int64_t e
   };
   const auto line = [](int64_t n) { return (n + 63) / 64 * 64; };
   GemmBlocks b{};
-  const int64_t deep = std::max<int64_t>(info.l1_bytes / (panel_width * element) / 8 * 8, 64);
+  const int64_t panel =
+      std::max(info.l1_bytes, std::min(info.l1_bytes * 8 / 3, info.l2_bytes / 16));
+  const int64_t deep = std::max<int64_t>(panel / (panel_width * element) / 8 * 8, 64);
   b.kc = share(s.k, parts(s.k, deep));
   const int64_t high = std::max<int64_t>(info.l2_bytes / 2 / (b.kc * element), 64);
   int64_t row_blocks = parts(s.m, high);
