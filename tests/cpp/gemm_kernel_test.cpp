@@ -191,7 +191,7 @@ TEST_F(GemmKernel, RandomProductsDouble) { check_random<double>(120, 2); }
 TEST_F(GemmKernel, SeveralBlocksOfEveryKind) {
   // Depth: several blocks, the last ones uneven. Rows: below and above the change from shared rows
   // to shared columns, more pieces than threads. Columns: past the widest packed block (4096).
-  constexpr Sizes kSizes[] = {{255, 97, 1100}, {256, 97, 1100}, {257, 129, 777}, {700, 65, 400},
+  constexpr Sizes kSizes[] = {{255, 97, 1100}, {256, 97, 1100}, {257, 129, 2100}, {700, 65, 400},
                               {1300, 33, 65},  {256, 4230, 9},  {20, 4230, 30}};
   uint32_t seed = 100;
   for (const Sizes& s : kSizes)

@@ -9,6 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+import lightning_core as lc
+
 
 def run(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -80,3 +84,10 @@ def test_info_ops_and_explain(tmp_path: Path) -> None:
     bad = run("explain", "matmul", "a=f32:8x8", "b=f32:9x8", cwd=tmp_path)
     assert bad.returncode == 2
     assert "[matmul]" in bad.stderr
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1.0, 3601.0])
+def test_peaks_refuse_what_is_no_duration(seconds: float) -> None:
+    for measure in (lc.measure_flops, lc.measure_bandwidth, lc.measure_peak):
+        with pytest.raises(ValueError, match="seconds: expected 0 to 3600"):
+            measure(seconds)

@@ -79,24 +79,20 @@ def flat(op: str, name: str, value: Any, shape: tuple[int, ...]) -> npt.NDArray[
     return found.reshape(shape)
 
 
-def out_of(op: str, out: Any, shape: tuple[int, ...], *forms: tuple[int, ...]) -> F32:
+def out_of(op: str, out: Any, shape: tuple[int, ...]) -> F32:
     """A window of `shape` on the caller's output, which results are written into.
 
-    Args:
-        forms: shapes of `out` that are accepted; none: every shape of as many elements.
+    It is `out` itself, and no other object, where that has the shape.
 
     Raises:
-        ValueError: not a writeable float32 array of as many elements and of an accepted shape, or
-            one that cannot be seen under `shape` without a copy.
+        ValueError: not a writeable float32 array of as many elements, or one that cannot be seen
+            under the shape without a copy.
     """
     if not isinstance(out, np.ndarray) or out.dtype != np.float32:
         found = out.dtype if isinstance(out, np.ndarray) else type(out).__name__
         raise ValueError(f"[{op}] out: expected a float32 ndarray, found {found}")
     if not out.flags.writeable:
         raise ValueError(f"[{op}] out: expected a writeable array, found a read-only one")
-    if forms and out.shape not in forms:
-        expected = " or ".join(map(str, forms))
-        raise ValueError(f"[{op}] out: expected shape {expected}, found {out.shape}")
     wanted = 1
     for extent in shape:
         wanted *= extent

@@ -61,9 +61,9 @@ def attend(
     )
     if policy is not None and policy.download_out:
         if policy.output_scale != 1.0:
-            _core.mul(result, float(policy.output_scale), out=result, device=device)
+            _core.mul(result, policy.output_scale, out=result, device=device)
         if policy.output_bias != 0.0:
-            _core.add(result, float(policy.output_bias), out=result, device=device)
+            _core.add(result, policy.output_bias, out=result, device=device)
         if policy.output_relu:
             _core.relu(result, out=result, device=device)
     return result
@@ -91,7 +91,8 @@ def attention2d(q: Any, k: Any, v: Any, causal: bool = False, device: Device = N
     """Attention of [seq_len, head_dim] operands, to a float32 array of that shape.
 
     Raises:
-        ValueError: not rank 2, or shapes that differ. RuntimeError: an extent of 0.
+        ValueError: not rank 2, or shapes that differ. RuntimeError: an extent of 0. TypeError: a
+            causal that is no bool or integer.
     """
     return attend("attention2d", *_check_2d("attention2d", q, k, v), causal, device)
 
@@ -102,7 +103,9 @@ def attention2d_into(
     """As `attention2d`, into a float32 `out` of exactly (seq_len, head_dim); may be strided."""
     op = "attention2d_into"
     first, second, third = _check_2d(op, q, k, v)
-    window = out_of(op, out, first.shape, first.shape)
+    window = out_of(op, out, first.shape)
+    if window is not out:
+        raise ValueError(f"[{op}] out: expected shape {first.shape}, found {out.shape}")
     attend(op, first, second, third, causal, device, window)
 
 
@@ -126,7 +129,8 @@ def attention_forward(
     """Attention of flat operands of seq_len * head_dim elements; flat, a list where q is a list.
 
     Raises:
-        ValueError: a size does not fit. RuntimeError: a size of 0.
+        ValueError: a size does not fit. RuntimeError: a size of 0. TypeError: a causal that is no
+            bool or integer.
     """
     op = "attention_forward"
     shape = sizes(op, seq_len=seq_len, head_dim=head_dim)
@@ -144,7 +148,10 @@ def attention_forward_with_policy(
     device: Device = None,
     policy: AttentionIoPolicy | None = None,
 ) -> list[float]:
-    """As `attention_forward` under a policy; always a list. Without download it is zeros."""
+    """As `attention_forward` under a policy, else TypeError; always a list.
+
+    Without download it is zeros.
+    """
     op = "attention_forward_with_policy"
     shape = sizes(op, seq_len=seq_len, head_dim=head_dim)
     first, second, third = operands_of(op, q, k, v, shape)
@@ -169,7 +176,12 @@ class AttentionSession:
     def __init__(
         self, seq_len: int, head_dim: int, causal: bool = False, device: Device = None
     ) -> None:
-        """RuntimeError for a size of 0, ValueError for an unknown device word, else TypeError."""
+        """A session for one shape.
+
+        Raises:
+            RuntimeError: a size of 0. ValueError: an unknown device word. TypeError: a negative
+            size, or a causal that is no bool or integer.
+        """
         self._shape = sizes("AttentionSession", seq_len=seq_len, head_dim=head_dim)
         self._causal = flag("AttentionSession", "causal", causal)
         self._device = device

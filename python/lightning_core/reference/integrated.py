@@ -75,7 +75,8 @@ def attention(
     """Single-head attention; rank in is rank out: flat for 1-D operands, 2-D for 2-D ones.
 
     Raises:
-        ValueError: a size does not fit. RuntimeError: a size of 0.
+        ValueError: a size does not fit. RuntimeError: a size of 0. TypeError: a causal that is no
+            bool or integer.
     """
     op = "attention"
     shape = sizes(op, seq_len=seq_len, head_dim=head_dim)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lightning_core import _core
-from lightning_core.reference.arrays import F32, Array, Device, array, flat, out_of, returns, sizes
+from lightning_core.reference.arrays import F32, Device, array, flat, out_of, returns, sizes
 from lightning_core.reference.policies import MatMulIoPolicy, as_policy, of_kind
 
 if TYPE_CHECKING:
@@ -37,6 +37,14 @@ def _check_2d(op: str, a: Any, b: Any) -> tuple[Any, Any]:
         if 0 in value.shape:
             raise RuntimeError(f"invalid value: [{op}] {name}: found shape {value.shape}")
     return first, second
+
+
+def _product_sizes(op: str, a: Any, b: Any) -> tuple[int, int, int]:
+    """(m, k, n) of two matrices; ValueError where the inner dimensions differ."""
+    (m, k), (rows, n) = a.shape, b.shape
+    if rows != k:
+        raise ValueError(f"[{op}] b: expected {k} rows (as many as a has columns), found {rows}")
+    return m, k, n
 
 
 def matmul2d(a: Any, b: Any, device: Device = None) -> F32:
@@ -70,8 +78,11 @@ def matmul2d_into(a: Any, b: Any, out: F32, device: Device = None) -> None:
         pass  # the checks below name the argument
     op = "matmul2d_into"
     first, second = _check_2d(op, a, b)
-    m, n = shape = (first.shape[0], second.shape[1])
-    window = out_of(op, out, shape, shape, (m * n,))
+    m, _, n = _product_sizes(op, first, second)
+    shape = (m, n)
+    window = out_of(op, out, shape)
+    if window is not out and out.ndim != 1:
+        raise ValueError(f"[{op}] out: expected shape {shape} or its flat form, found {out.shape}")
     _matmul(first, second, out=window, device=device, as_float32=True)
 
 
@@ -79,25 +90,12 @@ def matmul2d_resident_session(a: Any, b: Any) -> MatMulMetalResidentSession:
     """A resident session for the shapes of two matrices (their values are not read)."""
     from lightning_core.reference.sessions import MatMulMetalResidentSession
 
-    first, second = _check_2d("matmul2d_resident_session", a, b)
-    if first.shape[1] != second.shape[0]:
-        raise ValueError(
-            f"[matmul2d_resident_session] b: expected {first.shape[1]} rows, "
-            f"found {second.shape[0]}"
-        )
-    return MatMulMetalResidentSession(first.shape[0], first.shape[1], second.shape[1])
+    op = "matmul2d_resident_session"
+    return MatMulMetalResidentSession(*_product_sizes(op, *_check_2d(op, a, b)))
 
 
 def _policy_of(op: str, policy: MatMulIoPolicy | None) -> MatMulIoPolicy:
     return MatMulIoPolicy() if policy is None else of_kind(op, policy, MatMulIoPolicy)
-
-
-def _flat_operands(
-    op: str, a: Any, b: Any, m: int, k: int, n: int
-) -> tuple[Array, Array, tuple[int, int]]:
-    """a as [m, k], b as [k, n], and the result's shape."""
-    m, k, n = sizes(op, m=m, k=k, n=n)
-    return flat(op, "a or b", a, (m, k)), flat(op, "a or b", b, (k, n)), (m, n)
 
 
 def _flat_matmul(
@@ -110,11 +108,12 @@ def _flat_matmul(
     device: Device,
     policy: MatMulIoPolicy | None = None,
 ) -> F32:
-    first, second, shape = _flat_operands(op, a, b, m, k, n)
+    m, k, n = sizes(op, m=m, k=k, n=n)
+    first, second = flat(op, "a or b", a, (m, k)), flat(op, "a or b", b, (k, n))
     if policy is None:
         return _matmul(first, second, device=device, as_float32=True)
     # Nothing is downloaded into a new result without download: zeros then.
-    out = None if policy.download_out else np.zeros(shape, np.float32)
+    out = None if policy.download_out else np.zeros((m, n), np.float32)
     io = as_policy(policy)
     return _matmul(first, second, out=out, device=device, policy=io, as_float32=True)
 
@@ -130,8 +129,9 @@ def _flat_matmul_into(
     device: Device,
     policy: MatMulIoPolicy | None = None,
 ) -> None:
-    first, second, shape = _flat_operands(op, a, b, m, k, n)
-    window = out_of(op, out, shape)
+    m, k, n = sizes(op, m=m, k=k, n=n)
+    first, second = flat(op, "a or b", a, (m, k)), flat(op, "a or b", b, (k, n))
+    window = out_of(op, out, (m, n))
     io = None if policy is None else as_policy(policy)
     _matmul(first, second, out=window, device=device, policy=io, as_float32=True)
 
@@ -182,17 +182,17 @@ def matmul(
         )
     if m is None or k is None or n is None:
         raise TypeError("[matmul] m, k, n: expected all three sizes or none")
-    for name, given in (
-        ("bias", bias is not None),
-        ("trans_a", trans_a),
-        ("trans_b", trans_b),
-        ("alpha", alpha != 1.0),
-        ("activation", activation != "none"),
-        ("out", out is not None),
-        ("policy", policy is not None),
-    ):
-        if given:
-            raise TypeError(f"[matmul] {name}: expected none with m, k and n, found one")
+    given = (
+        (bias is not None and "bias")
+        or (trans_a and "trans_a")
+        or (trans_b and "trans_b")
+        or (alpha != 1.0 and "alpha")
+        or (activation != "none" and "activation")
+        or (out is not None and "out")
+        or (policy is not None and "policy")
+    )
+    if given:
+        raise TypeError(f"[matmul] {given}: expected none with m, k and n, found one")
     return returns(a, _flat_matmul("matmul", a, b, m, k, n, device))
 
 
@@ -215,7 +215,7 @@ def matmul_with_policy(
     device: Device = None,
     policy: MatMulIoPolicy | None = None,
 ) -> Any:
-    """As the flat `matmul`, under a policy. Without download the result is zeros."""
+    """As the flat `matmul`, under a policy, else TypeError; without download it is zeros."""
     op = "matmul_with_policy"
     return returns(a, _flat_matmul(op, a, b, m, k, n, device, _policy_of(op, policy)))
 
@@ -229,7 +229,7 @@ def matmul_np_with_policy(
     device: Device = None,
     policy: MatMulIoPolicy | None = None,
 ) -> F32:
-    """As `matmul_np`, under a policy. Without download the result is zeros."""
+    """As `matmul_np`, under a policy, else TypeError; without download it is zeros."""
     op = "matmul_np_with_policy"
     return _flat_matmul(op, a, b, m, k, n, device, _policy_of(op, policy)).reshape(-1)
 
@@ -244,7 +244,7 @@ def matmul_np_into_with_policy(
     device: Device = None,
     policy: MatMulIoPolicy | None = None,
 ) -> None:
-    """As `matmul_np_into`, under a policy. Without download `out` is left as it is."""
+    """As `matmul_np_into`, under a policy, else TypeError; without download `out` stays."""
     op = "matmul_np_into_with_policy"
     _flat_matmul_into(op, a, b, out, m, k, n, device, _policy_of(op, policy))
 

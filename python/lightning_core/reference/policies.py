@@ -6,7 +6,7 @@ import functools
 import numbers
 import operator
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 from lightning_core import _core
 from lightning_core.reference.arrays import flag
@@ -23,6 +23,8 @@ __all__ = [
 
 
 def _switch(policy: str, name: str, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
     on = flag(policy, name, value)
     if on != value:
         raise TypeError(f"[{policy}] {name}: expected a bool, 0 or 1, found {value!r}")
@@ -37,27 +39,43 @@ def _whole(policy: str, name: str, value: Any) -> int:
 
 
 def _number(policy: str, name: str, value: Any) -> float:
-    if not isinstance(value, numbers.Real):
+    if not isinstance(value, (float, numbers.Real)):
         raise TypeError(f"[{policy}] {name}: expected a number, found {value!r}")
     return float(value)
 
 
-class IoPolicy:
-    """Base of the policies: an attribute takes values of its own type only, else a TypeError."""
+_CONVERT: dict[type, Callable[[str, str, Any], Any]] = {
+    bool: _switch,
+    int: _whole,
+    float: _number,
+}
 
-    # Checked on writing, so that reading stays the plain read of a slot.
-    __slots__ = ()
-    _kinds: ClassVar[dict[str, Callable[[str, str, Any], Any]]] = {}
+
+class IoPolicy:
+    """Base of the policies: attributes with defaults, which take values of their own type only.
+
+    Raises:
+        TypeError: an attribute is set to a value of another type. AttributeError: there is none of
+            that name.
+    """
 
     def __setattr__(self, name: str, value: Any) -> None:
-        kind = self._kinds.get(name)
-        if kind is not None:
-            value = kind(type(self).__name__, name, value)
-        object.__setattr__(self, name, value)
+        # Checked here and not in properties, which would make every read a call.
+        convert = _CONVERT.get(type(getattr(type(self), name, None)))
+        if convert is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        self.__dict__[name] = convert(type(self).__name__, name, value)
 
 
 class _TwoOperandIoPolicy(IoPolicy):
-    """What a call with two operands moves: all attributes are bools and start True.
+    upload_a: bool = True
+    upload_b: bool = True
+    download_out: bool = True
+    synchronize: bool = True
+
+
+class MatMulIoPolicy(_TwoOperandIoPolicy):
+    """What a matmul moves: all attributes are bools and start True.
 
     Attributes:
         upload_a, upload_b: the operand is read from the argument.
@@ -65,36 +83,13 @@ class _TwoOperandIoPolicy(IoPolicy):
         synchronize: the call waits for its result.
     """
 
-    __slots__ = ("download_out", "synchronize", "upload_a", "upload_b")
-    _kinds = dict.fromkeys(__slots__, _switch)
-    upload_a: bool
-    upload_b: bool
-    download_out: bool
-    synchronize: bool
-
-    def __init__(self) -> None:
-        self.upload_a = True
-        self.upload_b = True
-        self.download_out = True
-        self.synchronize = True
-
-
-class MatMulIoPolicy(_TwoOperandIoPolicy):
-    """What a matmul moves: `upload_a`, `upload_b`, `download_out`, `synchronize`, all True."""
-
-    __slots__ = ()
-
 
 class MatrixElementwiseIoPolicy(_TwoOperandIoPolicy):
     """As MatMulIoPolicy, for matrix_sub and matrix_div."""
 
-    __slots__ = ()
-
 
 class VectorAddIoPolicy(_TwoOperandIoPolicy):
     """As MatMulIoPolicy, for vector_add."""
-
-    __slots__ = ()
 
 
 class AttentionIoPolicy(IoPolicy):
@@ -108,49 +103,17 @@ class AttentionIoPolicy(IoPolicy):
         output_scale, output_bias, output_relu: out * scale + bias, then max(out, 0).
     """
 
-    __slots__ = (
-        "download_out",
-        "download_v",
-        "loss_every",
-        "output_bias",
-        "output_relu",
-        "output_scale",
-        "synchronize",
-        "upload_k",
-        "upload_q",
-        "upload_target",
-        "upload_v",
-    )
-    _kinds = {
-        **dict.fromkeys(__slots__, _switch),
-        "loss_every": _whole,
-        "output_bias": _number,
-        "output_scale": _number,
-    }
-    upload_q: bool
-    upload_k: bool
-    upload_v: bool
-    upload_target: bool
-    download_out: bool
-    download_v: bool
-    synchronize: bool
-    loss_every: int
-    output_scale: float
-    output_bias: float
-    output_relu: bool
-
-    def __init__(self) -> None:
-        self.upload_q = True
-        self.upload_k = True
-        self.upload_v = True
-        self.upload_target = True
-        self.download_out = True
-        self.download_v = True
-        self.synchronize = True
-        self.loss_every = 1
-        self.output_scale = 1.0
-        self.output_bias = 0.0
-        self.output_relu = False
+    upload_q: bool = True
+    upload_k: bool = True
+    upload_v: bool = True
+    upload_target: bool = True
+    download_out: bool = True
+    download_v: bool = True
+    synchronize: bool = True
+    loss_every: int = 1
+    output_scale: float = 1.0
+    output_bias: float = 0.0
+    output_relu: bool = False
 
 
 P = TypeVar("P", bound=IoPolicy)

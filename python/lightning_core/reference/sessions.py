@@ -7,12 +7,13 @@ says `no_download`. Sizes are checked before anything is touched.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from lightning_core import _core
-from lightning_core.reference.arrays import F32, flat, out_of, sizes
+from lightning_core.reference.arrays import F32, flag, flat, out_of, sizes
 
 __all__ = [
     "Conv2dMetalResidentSession",
@@ -47,11 +48,6 @@ class _Resident:
             for i, (value, shape) in enumerate(zip(values, self._shapes, strict=True))
         ]
 
-    def _check(self, values: tuple[Any, ...], out: Any) -> F32:
-        """Operands and output fit, though only some calls read or write them."""
-        self._inputs(values)
-        return out_of(self._name, out, self._out_shape)
-
     def _start(self, values: tuple[Any, ...]) -> None:
         self._session.start(*self._inputs(values))
 
@@ -60,60 +56,99 @@ class _Resident:
         if not self._session.resident(0):
             self._start(values)
 
-    def start_into(self, *arguments: Any) -> None:
-        """Uploads and computes; `out`, the last argument, is checked and not written."""
-        *values, out = arguments
-        self._check(tuple(values), out)
-        self._start(tuple(values))
-
-    def run_into(self, *arguments: Any) -> None:
-        """Computes on what is resident; uploads first if nothing is."""
-        *values, out = arguments
-        self._check(tuple(values), out)
+    def _run(self, values: tuple[Any, ...]) -> None:
         if self._session.resident(0):
             self._session.run()
         else:
-            self._start(tuple(values))
+            self._start(values)
 
-    def sync_into(self, *arguments: Any) -> None:
-        """Waits for what was started."""
-        *values, out = arguments
-        self._check(tuple(values), out)
-        self._ensure(tuple(values))
+    def _sync(self, values: tuple[Any, ...]) -> None:
+        self._ensure(values)
         self._session.sync()
 
-    def finish_into(self, *arguments: Any) -> None:
-        """Waits, and downloads into `out`; uploads and computes first if nothing is resident."""
-        *values, out = arguments
-        window = self._check(tuple(values), out)
-        self._ensure(tuple(values))
-        self._session.finish(window)
-
-    def _batch(self, arguments: tuple[Any, ...], download: bool) -> None:
-        *values, out, count = arguments
-        (repeat,) = sizes(self._name, repeat_count=count)
-        window = self._check(tuple(values), out)
+    def _run_batch(self, values: tuple[Any, ...], repeat: int) -> None:
         if not self._session.resident(0):
-            for i, value in enumerate(self._inputs(tuple(values))):
+            for i, value in enumerate(self._inputs(values)):
                 self._session.upload(i, value)
         self._session.run_batch(repeat)
+
+    def _checked(self, values: tuple[Any, ...], out: Any) -> F32:
+        """Operands and output fit, though only some calls read or write them; the output."""
+        self._inputs(values)
+        return out_of(self._name, out, self._out_shape)
+
+    def _start_into(self, values: tuple[Any, ...], out: Any) -> None:
+        self._checked(values, out)
+        self._start(values)
+
+    def _run_into(self, values: tuple[Any, ...], out: Any) -> None:
+        self._checked(values, out)
+        self._run(values)
+
+    def _sync_into(self, values: tuple[Any, ...], out: Any) -> None:
+        self._checked(values, out)
+        self._sync(values)
+
+    def _finish_into(self, values: tuple[Any, ...], out: Any) -> None:
+        window = self._checked(values, out)
+        self._ensure(values)
+        self._session.finish(window)
+
+    def _batch_into(self, values: tuple[Any, ...], out: Any, count: int, download: bool) -> None:
+        (repeat,) = sizes(self._name, repeat_count=count)
+        window = self._checked(values, out)
+        self._run_batch(values, repeat)
         if download:
             self._session.finish(window)
 
-    def _list(self, values: tuple[Any, ...], out_size: int, phase: str) -> list[float]:
+    def _list(
+        self, values: tuple[Any, ...], out_size: int, phase: Callable[[tuple[Any, ...]], None]
+    ) -> list[float]:
         """A phase in the reference's list form: the resident result, downloaded."""
         (size,) = sizes(self._name, out_size=out_size)
         out = np.empty(self._out_shape, np.float32)
         if size != out.size:
             raise ValueError(f"[{self._name}] out_size: expected {out.size}, found {size}")
-        getattr(self, phase)(*values, out)
-        if phase != "finish_into":
-            self._session.finish(out)
+        self._inputs(values)
+        phase(values)
+        self._session.finish(out)
         result: list[float] = out.reshape(-1).tolist()
         return result
 
 
-class MatMulMetalResidentSession(_Resident):
+class _TwoOperands(_Resident):
+    """The phases of a session of two operands, a and b."""
+
+    def start_into(self, a: Any, b: Any, out: F32) -> None:
+        """Uploads and computes; `out` is checked and not written."""
+        self._start_into((a, b), out)
+
+    def run_into(self, a: Any, b: Any, out: F32) -> None:
+        """Computes on what is resident; uploads first if nothing is."""
+        self._run_into((a, b), out)
+
+    def sync_into(self, a: Any, b: Any, out: F32) -> None:
+        """Waits for what was started; uploads and computes first if nothing is resident."""
+        self._sync_into((a, b), out)
+
+    def finish_into(self, a: Any, b: Any, out: F32) -> None:
+        """Waits, and downloads into `out`; uploads and computes first if nothing is resident."""
+        self._finish_into((a, b), out)
+
+    def start(self, a: Any, b: Any, out_size: int) -> list[float]:
+        """Uploads, computes and returns the result."""
+        return self._list((a, b), out_size, self._start)
+
+    def run(self, a: Any, b: Any, out_size: int) -> list[float]:
+        """Computes on what is resident and returns the result."""
+        return self._list((a, b), out_size, self._run)
+
+    def finish(self, a: Any, b: Any, out_size: int) -> list[float]:
+        """Waits and returns the result."""
+        return self._list((a, b), out_size, self._ensure)
+
+
+class MatMulMetalResidentSession(_TwoOperands):
     """C[m, n] = A[m, k] @ B[k, n] with resident operands."""
 
     def __init__(self, m: int, k: int, n: int) -> None:
@@ -123,11 +158,11 @@ class MatMulMetalResidentSession(_Resident):
 
     def run_batch_sync_into(self, a: Any, b: Any, out: F32, repeat_count: int) -> None:
         """`repeat_count` products on what is resident, one wait, one download."""
-        self._batch((a, b, out, repeat_count), True)
+        self._batch_into((a, b), out, repeat_count, True)
 
     def run_batch_sync_no_download_into(self, a: Any, b: Any, out: F32, repeat_count: int) -> None:
         """As `run_batch_sync_into`, without the download."""
-        self._batch((a, b, out, repeat_count), False)
+        self._batch_into((a, b), out, repeat_count, False)
 
     def run_batch_sync_cached_no_download(self, repeat_count: int) -> None:
         """`repeat_count` products on what is resident.
@@ -143,31 +178,17 @@ class MatMulMetalResidentSession(_Resident):
             )
         self._session.run_batch(repeat)
 
-    def start(self, a: Any, b: Any, out_size: int) -> list[float]:
-        """Uploads, computes and returns the result."""
-        return self._list((a, b), out_size, "start_into")
-
-    def run(self, a: Any, b: Any, out_size: int) -> list[float]:
-        """Computes on what is resident and returns the result."""
-        return self._list((a, b), out_size, "run_into")
-
     def sync(self, a: Any, b: Any, out_size: int) -> list[float]:
         """Waits and returns the result."""
-        return self._list((a, b), out_size, "sync_into")
-
-    def finish(self, a: Any, b: Any, out_size: int) -> list[float]:
-        """Waits and returns the result."""
-        return self._list((a, b), out_size, "finish_into")
+        return self._list((a, b), out_size, self._sync)
 
     def run_batch_sync(self, a: Any, b: Any, out_size: int, repeat_count: int) -> list[float]:
         """`repeat_count` products on what is resident; the result."""
         (repeat,) = sizes(self._name, repeat_count=repeat_count)
-        self._ensure((a, b))
-        self._session.run_batch(repeat)
-        return self._list((a, b), out_size, "finish_into")
+        return self._list((a, b), out_size, lambda values: self._run_batch(values, repeat))
 
 
-class VectorAddMetalResidentSession(_Resident):
+class VectorAddMetalResidentSession(_TwoOperands):
     """a + b of n elements with resident operands."""
 
     def __init__(self, n: int) -> None:
@@ -177,21 +198,9 @@ class VectorAddMetalResidentSession(_Resident):
             "VectorAddMetalResidentSession", "add", [(n,), (n,)], (n,), None, "vector_add"
         )
 
-    def start(self, a: Any, b: Any, out_size: int) -> list[float]:
-        """Uploads, computes and returns the result."""
-        return self._list((a, b), out_size, "start_into")
-
-    def run(self, a: Any, b: Any, out_size: int) -> list[float]:
-        """Computes on what is resident and returns the result."""
-        return self._list((a, b), out_size, "run_into")
-
-    def finish(self, a: Any, b: Any, out_size: int) -> list[float]:
-        """Waits and returns the result."""
-        return self._list((a, b), out_size, "finish_into")
-
     def add(self, a: Any, b: Any, out_size: int) -> list[float]:
         """One addition from upload to download."""
-        return self._list((a, b), out_size, "start_into")
+        return self._list((a, b), out_size, self._start)
 
 
 class MatrixElemwiseMetalResidentSession:
@@ -201,8 +210,8 @@ class MatrixElemwiseMetalResidentSession:
         """RuntimeError for a size of 0, TypeError for a negative one."""
         name = "MatrixElemwiseMetalResidentSession"
         shape = sizes(name, rows=rows, cols=cols)
-        self._sub = _Resident(name, "sub", [shape, shape], shape, None, "matrix_sub")
-        self._div = _Resident(name, "div", [shape, shape], shape, None, "matrix_div")
+        self._sub = _TwoOperands(name, "sub", [shape, shape], shape, None, "matrix_sub")
+        self._div = _TwoOperands(name, "div", [shape, shape], shape, None, "matrix_div")
 
     def sub_start_into(self, a: Any, b: Any, out: F32) -> None:
         """Uploads and computes a - b; `out` is checked and not written."""
@@ -230,35 +239,35 @@ class MatrixElemwiseMetalResidentSession:
 
     def sub_start(self, a: Any, b: Any, out_size: int) -> list[float]:
         """Uploads, computes and returns a - b."""
-        return self._sub._list((a, b), out_size, "start_into")
+        return self._sub.start(a, b, out_size)
 
     def sub_run(self, a: Any, b: Any, out_size: int) -> list[float]:
         """Computes a - b on what is resident and returns it."""
-        return self._sub._list((a, b), out_size, "run_into")
+        return self._sub.run(a, b, out_size)
 
     def sub_finish(self, a: Any, b: Any, out_size: int) -> list[float]:
         """Waits and returns a - b."""
-        return self._sub._list((a, b), out_size, "finish_into")
+        return self._sub.finish(a, b, out_size)
 
     def div_start(self, a: Any, b: Any, out_size: int) -> list[float]:
         """Uploads, computes and returns a / b."""
-        return self._div._list((a, b), out_size, "start_into")
+        return self._div.start(a, b, out_size)
 
     def div_run(self, a: Any, b: Any, out_size: int) -> list[float]:
         """Computes a / b on what is resident and returns it."""
-        return self._div._list((a, b), out_size, "run_into")
+        return self._div.run(a, b, out_size)
 
     def div_finish(self, a: Any, b: Any, out_size: int) -> list[float]:
         """Waits and returns a / b."""
-        return self._div._list((a, b), out_size, "finish_into")
+        return self._div.finish(a, b, out_size)
 
     def sub(self, a: Any, b: Any, out_size: int) -> list[float]:
         """One a - b from upload to download."""
-        return self._sub._list((a, b), out_size, "start_into")
+        return self._sub.start(a, b, out_size)
 
     def div(self, a: Any, b: Any, out_size: int) -> list[float]:
         """One a / b from upload to download."""
-        return self._div._list((a, b), out_size, "start_into")
+        return self._div.start(a, b, out_size)
 
 
 class Conv2dMetalResidentSession(_Resident):
@@ -281,7 +290,13 @@ class Conv2dMetalResidentSession(_Resident):
         *,
         has_bias: bool = True,
     ) -> None:
-        """RuntimeError for a size of 0; ValueError for a kernel larger than the padded input."""
+        """A session for one shape.
+
+        Raises:
+            RuntimeError: an extent of 0. ValueError: a stride of 0, or a kernel larger than the
+            padded input. TypeError: a size that is negative or no integer, or a relu that is no
+            bool.
+        """
         name = "Conv2dMetalResidentSession"
         n, c, h, w, oc, kh, kw = sizes(
             name,
@@ -293,20 +308,25 @@ class Conv2dMetalResidentSession(_Resident):
             kernel_h=kernel_h,
             kernel_w=kernel_w,
         )
-        sizes(name, stride_h=stride_h, stride_w=stride_w)
-        if kh > h + 2 * pad_h or kw > w + 2 * pad_w:
+        sh, sw, ph, pw = sizes(
+            name, 0, stride_h=stride_h, stride_w=stride_w, pad_h=pad_h, pad_w=pad_w
+        )
+        if sh == 0 or sw == 0:
+            raise ValueError(f"[{name}] stride: expected 1 or more, found {(sh, sw)}")
+        room_h, room_w = h + 2 * ph, w + 2 * pw
+        if kh > room_h or kw > room_w:
             raise ValueError(
-                f"[{name}] kernel: expected one within the padded input "
-                f"{(h + 2 * pad_h, w + 2 * pad_w)}, found {(kh, kw)}"
+                f"[{name}] kernel: expected one within the padded input {(room_h, room_w)}, "
+                f"found {(kh, kw)}"
             )
         shapes: list[tuple[int, ...]] = [(n, c, h, w), (oc, c, kh, kw)]
         if has_bias:
             shapes.append((oc,))
-        out = (n, oc, (h + 2 * pad_h - kh) // stride_h + 1, (w + 2 * pad_w - kw) // stride_w + 1)
+        out = (n, oc, (room_h - kh) // sh + 1, (room_w - kw) // sw + 1)
         attrs = {
-            "stride": [stride_h, stride_w],
-            "padding": [pad_h, pad_w],
-            "activation": "relu" if apply_relu else "none",
+            "stride": [sh, sw],
+            "padding": [ph, pw],
+            "activation": "relu" if flag(name, "apply_relu", apply_relu) else "none",
         }
         super().__init__(name, "conv2d", shapes, out, attrs, "conv2d_nchw")
         self._has_bias = has_bias
@@ -318,6 +338,22 @@ class Conv2dMetalResidentSession(_Resident):
             )
         return super()._inputs(values if self._has_bias else values[:2])
 
+    def start_into(self, x: Any, w: Any, bias: Any, out: F32) -> None:
+        """Uploads and computes; `out` is checked and not written."""
+        self._start_into((x, w, bias), out)
+
+    def run_into(self, x: Any, w: Any, bias: Any, out: F32) -> None:
+        """Computes on what is resident; uploads first if nothing is."""
+        self._run_into((x, w, bias), out)
+
+    def sync_into(self, x: Any, w: Any, bias: Any, out: F32) -> None:
+        """Waits for what was started; uploads and computes first if nothing is resident."""
+        self._sync_into((x, w, bias), out)
+
+    def finish_into(self, x: Any, w: Any, bias: Any, out: F32) -> None:
+        """Waits, and downloads into `out`; uploads and computes first if nothing is resident."""
+        self._finish_into((x, w, bias), out)
+
     def run_batch_sync_into(self, x: Any, w: Any, bias: Any, out: F32, repeat_count: int) -> None:
         """`repeat_count` convolutions on what is resident, one wait, one download."""
-        self._batch((x, w, bias, out, repeat_count), True)
+        self._batch_into((x, w, bias), out, repeat_count, True)
