@@ -1,4 +1,4 @@
-"""The kept functions: names and defaults, words and types, lists, outputs, products, elementwise."""
+"""The kept functions: names and defaults, words and types, lists, outputs, products, sums."""
 
 from __future__ import annotations
 
