@@ -3,6 +3,7 @@
 
 #include "lightning_core/core/apple_ml.hpp"
 #include "lightning_core/core/attention.hpp"
+#include "lightning_core/core/graph.hpp"
 #include "lightning_core/core/model_customization.hpp"
 #include "lightning_core/core/models/dnn_cnn_fastpath.hpp"
 #include "lightning_core/core/models/graph_fastpath.hpp"
