@@ -14,7 +14,7 @@ import pytest
 import lightning_core as lc
 
 
-def run(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def run(*args: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "lightning_core.cli", *args],
         cwd=cwd,
@@ -22,7 +22,7 @@ def run(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=300,
         check=False,
-        env={**os.environ, "COLUMNS": "140"},
+        env={**os.environ, "COLUMNS": "140", **environment},
     )
 
 
@@ -58,10 +58,19 @@ def test_demo_refuses_bad_files(tmp_path: Path) -> None:
 
 
 def test_bench_writes_its_files(tmp_path: Path) -> None:
-    done = run("bench", "--rounds", "3", "--seconds", "0.002", "--out", "results", cwd=tmp_path)
+    only = "matmul 64|vector_add 65536|attention 8x16|into"
+    done = run(
+        *("bench", "--only", only, "--rounds", "3", "--target-ms", "2", "--out", "results"),
+        *("--peer", "numpy", "--peer", "torch", "--repeats", "2"),
+        cwd=tmp_path,
+        OPENBLAS_CORETYPE="Haswell",
+    )
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "without OPENBLAS_CORETYPE" in done.stderr
+    assert "coefficient of variation" in done.stdout
     report = json.loads((tmp_path / "results" / "quick.json").read_text(encoding="utf-8"))
     assert report["meta"]["peak_gflops"] > 0
+    assert len(report["rows"]) == 4
     assert all(row["lightning_core_ms"] > 0 for row in report["rows"])
     page = (tmp_path / "results" / "quick.html").read_text(encoding="utf-8")
     assert "<svg" in page and "http" not in page.split("<h2>Machine")[0]
@@ -71,6 +80,22 @@ def test_bench_writes_its_files(tmp_path: Path) -> None:
     assert {"lightning_core_ms", "torch_cpu_ms", "best_peer", "ratio", "pct_of_peak"} <= set(
         rows[0]
     )
+    assert all(row["jax_ms"] == "" for row in rows)
+
+
+def test_bench_lists_rows_and_refuses_what_it_does_not_know(tmp_path: Path) -> None:
+    listed = run("bench", "--suite", "ml", "--only", "linear", "--list", cwd=tmp_path)
+    assert listed.returncode == 0, listed.stderr
+    assert "linear 1024x1024x512" in listed.stdout and "vector_add" not in listed.stdout
+    for args, message in (
+        (("--suite", "none"), "quick, kernel"),
+        (("--peer", "none"), "numpy, torch"),
+        (("--only", "none"), "part of a row's name"),
+    ):
+        bad = run("bench", *args, cwd=tmp_path)
+        assert bad.returncode == 2, bad.stdout
+        assert message in bad.stderr and "Traceback" not in bad.stderr
+    assert not (tmp_path / "benchmark_results").exists()
 
 
 def test_info_ops_and_explain(tmp_path: Path) -> None:

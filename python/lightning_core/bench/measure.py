@@ -12,6 +12,8 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from timeit import Timer
 from typing import Any
 
 import numpy as np
@@ -19,44 +21,55 @@ import numpy.typing as npt
 
 import lightning_core as lc
 
-__all__ = ["Case", "Row", "Timing", "compare", "run_case"]
+__all__ = ["Case", "Contender", "Limits", "Row", "Samples", "brief", "check", "sample", "summarise"]
 
 Call = Callable[[], Any]
 OURS = "lightning_core"
 REST_S = 0.15
 WARM_S = 0.02
 LIMIT_S = 0.02
+FEW_ROUNDS = 3  # what a peer gets that takes more than FAR times as long as the best
+FAR = 2.0
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A call that returns an array on the host, or fills `out`."""
+
+    call: Call
+    out: Any = None
+
+    def result(self) -> npt.NDArray[np.float64]:
+        """What one call computes; an output that was not written shows as NaN."""
+        if self.out is None:
+            return np.asarray(self.call(), dtype=np.float64)
+        self.out[...] = float("nan")
+        self.call()
+        return np.asarray(self.out, dtype=np.float64)
 
 
 @dataclass
 class Case:
-    """One row: the same work for ours and for each peer.
+    """A row ready to run: the same work for ours and for each peer.
 
-    `ours` and the peers return their result, materialised on the host. `expected` is the float64
-    result and `bound` the largest absolute error the op's tolerance allows.
+    `expected` is the float64 result, `bound` the largest absolute error the op's tolerance allows,
+    `want_*` what `work.Want` says.
     """
 
     suite: str
     bench: str
     shape: str
-    ours: Call
-    peers: dict[str, Call]
+    ours: Contender
+    peers: dict[str, Contender]
     expected: npt.NDArray[np.float64]
     bound: float
     flops: float = 0.0
     bytes: float = 0.0
     mode: str = "one-shot"
-
-
-@dataclass
-class Timing:
-    """Seconds a call, one number a round."""
-
-    rounds: list[float] = field(default_factory=list)
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.rounds)
+    want_ratio: float = 1.0
+    want_pct: float | None = None
+    want_us: float | None = None
+    note: str = ""
 
 
 @dataclass
@@ -74,56 +87,153 @@ class Row:
     ratio_low: float | None = None
     ratio_high: float | None = None
     pct_of_peak: float | None = None
-    bound_by: str = ""
+    bound_by: str = ""  # flops, bandwidth, or cache: faster than memory
+    gflops: float | None = None
+    intensity: float | None = None  # flops a byte
+    short: str = ""  # in which respect the row falls short of what is asked
     max_error: float | None = None
     note: str = ""
 
+    @property
+    def name(self) -> str:
+        """As `--only` sees it."""
+        return f"{self.bench} {self.shape}"
 
-def _loops(call: Call, target_s: float) -> int:
-    """Calls that fill about `target_s`, from a few warm ones."""
-    start = time.perf_counter()
-    call()
-    once = max(time.perf_counter() - start, 1e-8)
+
+@dataclass(frozen=True)
+class Limits:
+    """The machine's peaks: which of them binds a row is decided by these."""
+
+    flops: float
+    bandwidth: float
+
+    def binding(self, case: Case) -> str:
+        """flops or bandwidth, whichever would take the case longer."""
+        if case.flops * self.bandwidth >= case.bytes * self.flops:
+            return "flops"
+        return "bandwidth"
+
+    @staticmethod
+    def now(kind: str) -> float:
+        """The rate of this moment, in a window of LIMIT_S."""
+        return lc.measure_flops(LIMIT_S) if kind == "flops" else lc.measure_bandwidth(LIMIT_S)
+
+
+@dataclass
+class Samples:
+    """Seconds a call of each contender, a number a round, and the limit's rate in each round."""
+
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    limits: list[float] = field(default_factory=list)
+
+    def extend(self, other: Samples) -> None:
+        """Adds another run's rounds."""
+        for name, values in other.seconds.items():
+            self.seconds.setdefault(name, []).extend(values)
+        self.limits += other.limits
+
+    def median(self, name: str) -> float:
+        """Seconds a call."""
+        return statistics.median(self.seconds[name])
+
+
+def _timer(call: Call) -> Callable[[int], float]:
+    """Seconds of n calls, made as a user writes them, `f(a, b, out=c)`: a closure around an 8x8
+    product would add a fifth to it."""
+    if not isinstance(call, partial):
+        return Timer(call).timeit
+    given = {f"a{i}": value for i, value in enumerate(call.args)}
+    arguments = [*given, *(f"{name}={name}" for name in call.keywords)]
+    given |= {"f": call.func, **call.keywords}
+    setup = "; ".join(f"{name} = given[{name!r}]" for name in given)
+    return Timer(f"f({', '.join(arguments)})", setup, globals={"given": given}).timeit
+
+
+def _loops(timer: Callable[[int], float], target_s: float) -> int:
+    """Calls that fill about `target_s`."""
     n = 1
-    while once * n < target_s and n < 1_000_000:
-        batch = min(max(int(target_s / once / 4), 1), 100_000)
-        start = time.perf_counter()
-        for _ in range(batch):
-            call()
-        once = max((time.perf_counter() - start) / batch, 1e-9)
-        n = max(int(target_s / once), 1)
-        if batch * once > target_s / 8:
-            break
-    return max(n, 1)
+    while (took := timer(n)) < target_s / 8 and n < 1_000_000:
+        n *= 2 if took < target_s / 64 else 8
+    return max(round(n * target_s / max(took, 1e-9)), 1)
 
 
-def _time(call: Call, loops: int) -> float:
+def _turn(timer: Callable[[int], float], loops: int) -> float:
+    """Seconds a call, after a rest and untimed calls."""
     time.sleep(REST_S)
     warm = time.perf_counter() + WARM_S
-    call()
+    few = max(loops // 16, 1)
+    timer(few)
     while time.perf_counter() < warm:
-        call()
-    start = time.perf_counter()
-    for _ in range(loops):
-        call()
-    return (time.perf_counter() - start) / loops
+        timer(few)
+    return timer(loops) / loops
 
 
-def compare(
-    calls: dict[str, Call], rounds: int, target_s: float, limit: Call
-) -> tuple[dict[str, Timing], list[float]]:
-    """Times every call `rounds` times in turn, each turn about `target_s` long; the second result
-    is what `limit` returned in each round, asked before ours and after."""
-    loops = {name: _loops(call, target_s) for name, call in calls.items()}
-    timings = {name: Timing() for name in calls}
-    limits: list[float] = []
-    for _ in range(rounds):
-        for name, call in calls.items():
+def _far(samples: Samples) -> set[str]:
+    """Peers that take more than FAR times as long as the best one."""
+    medians = {name: samples.median(name) for name in samples.seconds if name != OURS}
+    best = min(medians.values(), default=0.0)
+    return {name for name, median in medians.items() if median > FAR * best}
+
+
+def sample(
+    contenders: dict[str, Contender], rounds: int, target_s: float, limit: Callable[[], float]
+) -> Samples:
+    """Times every contender in turn, each turn about `target_s` long.
+
+    All get `rounds` turns, but for peers that are far behind the best one: they get three. `limit`
+    is asked right before and right after ours.
+    """
+    timers = {name: _timer(contender.call) for name, contender in contenders.items()}
+    loops = {name: _loops(timer, target_s) for name, timer in timers.items()}
+    samples = Samples({name: [] for name in contenders})
+    for done in range(rounds):
+        if done == FEW_ROUNDS:
+            for name in _far(samples):
+                del timers[name]
+        for name, timer in timers.items():
             before = limit() if name == OURS else 0.0
-            timings[name].rounds.append(_time(call, loops[name]))
+            samples.seconds[name].append(_turn(timer, loops[name]))
             if name == OURS:
-                limits.append((before + limit()) / 2)
-    return timings, limits
+                samples.limits.append((before + limit()) / 2)
+    return samples
+
+
+def brief(error: Exception) -> str:
+    """An exception on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+
+
+def _error(contender: Contender, expected: npt.NDArray[np.float64]) -> float:
+    """Largest absolute error; infinite where the result has another size."""
+    result = contender.result()
+    if result.size != expected.size:
+        return float("inf")
+    return float(np.max(np.abs(result.reshape(expected.shape) - expected), initial=0.0))
+
+
+def check(case: Case) -> tuple[Row, dict[str, Contender]]:
+    """The row without times, and who computes the right thing: nobody else is timed."""
+    row = Row(case.suite, case.bench, case.shape, case.mode)
+    notes = [case.note] if case.note else []
+    contenders: dict[str, Contender] = {}
+    row.max_error = _error(case.ours, case.expected)
+    if row.max_error <= case.bound:  # NaN is not
+        contenders[OURS] = case.ours
+        for name, peer in case.peers.items():
+            try:
+                error = _error(peer, case.expected)
+            except Exception as failure:  # a peer that cannot do this row is a blank cell
+                notes.append(f"{name}: {brief(failure)}")
+                continue
+            if error <= case.bound * 16:  # a peer may round more, but must compute the same thing
+                contenders[name] = peer
+            else:
+                notes.append(f"{name} differs by {error:.3g}, left out")
+    else:
+        row.short = f"wrong: error {row.max_error:.3g} above the bound {case.bound:.3g}, not timed"
+        notes.append(row.short)
+    row.note = "; ".join(notes)
+    return row, contenders
 
 
 def _quartiles(values: list[float]) -> tuple[float, float]:
@@ -133,55 +243,47 @@ def _quartiles(values: list[float]) -> tuple[float, float]:
     return q[0], q[2]
 
 
-def run_case(
-    case: Case, rounds: int, target_s: float, peak_flops: float, peak_bandwidth: float
-) -> Row:
-    """Checks, then times. A result outside its bound gets a note and no time.
+def _shortfall(case: Case, row: Row, kind: str) -> str:
+    """What the case asks for and the row does not reach; "" where it reaches all."""
+    found = []
+    if row.ratio is not None and row.ratio > case.want_ratio:
+        found.append(f"{row.ratio:.2f} of {row.best_peer}, wanted {case.want_ratio:.2f}")
+    if case.want_pct and row.pct_of_peak is not None and row.pct_of_peak < case.want_pct:
+        found.append(f"{row.pct_of_peak:.0f} % of {kind}, wanted {case.want_pct:.0f} %")
+    us = (row.lightning_core_ms or 0.0) * 1e3
+    if case.want_us is not None and us > case.want_us:
+        found.append(f"{us:.2f} us, wanted {case.want_us:.2f} us")
+    return "; ".join(found)
 
-    The two peaks (FLOP/s, bytes/s) say which limit binds; its rate is then measured beside ours.
-    """
-    row = Row(case.suite, case.bench, case.shape, case.mode)
-    error = float(np.max(np.abs(np.asarray(case.ours(), dtype=np.float64) - case.expected)))
-    row.max_error = error
-    if not error <= case.bound:
-        row.note = f"wrong: error {error:.3g} above the bound {case.bound:.3g}, not timed"
-        return row
-    calls: dict[str, Call] = {OURS: case.ours}
-    for name, call in case.peers.items():
-        peer_error = float(np.max(np.abs(np.asarray(call(), dtype=np.float64) - case.expected)))
-        if peer_error <= case.bound * 16:  # a peer may round more, but must compute the same thing
-            calls[name] = call
-        else:
-            row.note += f"{name} differs by {peer_error:.3g}, left out; "
-    seconds = {
-        "flops": case.flops / peak_flops if peak_flops else 0.0,
-        "bandwidth": case.bytes / peak_bandwidth if peak_bandwidth else 0.0,
-    }
-    row.bound_by = max(seconds, key=lambda k: seconds[k])
-    by_flops = row.bound_by == "flops"
-    timings, limits = compare(
-        calls,
-        rounds,
-        target_s,
-        lambda: lc.measure_flops(LIMIT_S) if by_flops else lc.measure_bandwidth(LIMIT_S),
-    )
-    ours = timings.pop(OURS)
-    row.lightning_core_ms = ours.median * 1e3
-    row.peer_ms = {name: t.median * 1e3 for name, t in timings.items()}
-    if timings:
-        row.best_peer = min(timings, key=lambda name: timings[name].median)
-        best = timings[row.best_peer]
-        row.ratio = ours.median / best.median
+
+def summarise(case: Case, row: Row, samples: Samples, limits: Limits) -> Row:
+    """Fills in medians, the ratio to the best peer and the share of the limit that binds."""
+    kind = limits.binding(case)
+    ours = samples.seconds[OURS]
+    middle = samples.median(OURS)
+    row.lightning_core_ms = middle * 1e3
+    row.peer_ms = {name: samples.median(name) * 1e3 for name in samples.seconds if name != OURS}
+    most = max((len(samples.seconds[name]) for name in row.peer_ms), default=0)
+    full = [name for name in row.peer_ms if len(samples.seconds[name]) == most]
+    if full:
+        row.best_peer = min(full, key=samples.median)
+        row.ratio = middle / samples.median(row.best_peer)
         row.ratio_low, row.ratio_high = _quartiles(
-            [a / b for a, b in zip(ours.rounds, best.rounds, strict=True)]
+            [a / b for a, b in zip(ours, samples.seconds[row.best_peer], strict=False)]
         )
-    work = case.flops if by_flops else case.bytes
+    if case.flops and case.bytes:
+        row.gflops = case.flops / middle / 1e9
+        row.intensity = case.flops / case.bytes
+    work = case.flops if kind == "flops" else case.bytes
+    row.bound_by = kind
     if work > 0:
         row.pct_of_peak = 100 * statistics.median(
-            work / rate / t for rate, t in zip(limits, ours.rounds, strict=True)
+            work / rate / t for rate, t in zip(samples.limits, ours, strict=True)
         )
-        if by_flops and row.pct_of_peak > 105:
-            row.note += "above the measured peak: the measurement is wrong; "
+        if row.pct_of_peak > 105 and kind == "flops":
+            note = "above the measured peak: the measurement is wrong"
+            row.note = "; ".join(filter(None, [row.note, note]))
         elif row.pct_of_peak > 105:
-            row.pct_of_peak, row.bound_by = None, "cache"  # faster than memory, as caches are
+            row.pct_of_peak, row.bound_by = None, "cache"
+    row.short = _shortfall(case, row, kind)
     return row
