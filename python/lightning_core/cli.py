@@ -170,8 +170,7 @@ def bench(
     threads = lc.num_threads()
     with console.status("loading the peers, measuring this machine's peaks"):
         contenders = peers.Peers(threads, peer or peers.PEERS)
-        peak = lc.measure_peak()
-    limits = Limits(peak["flops"], peak["bandwidth"])
+        limits = Limits.measured()
     console.print(
         f"{lc.device_info('cpu')['name']}, {lc.device_info('cpu')['isa']}, {threads} threads: "
         f"{limits.flops / 1e9:.0f} GFLOP/s of float32 FMA, "
