@@ -2,7 +2,7 @@
 // de Geijn 2015), once for each instruction set.
 //
 // C[m, n] = alpha * A[m, k] B[k, n], then bias and activation. The k dimension is cut into blocks
-// of kc; in a block, panels of A (kMr rows) and of B (NR columns, two vectors) are packed so that
+// of kc; in a block, panels of A (kMr rows) and of B (NR columns, kNv vectors) are packed so that
 // the register tile reads both in order. One operand is packed by all threads, for all of them,
 // before the rest starts; the other by each thread for its own piece, just before use, so that it
 // is in that core's caches and crosses to no other:
@@ -27,8 +27,11 @@
 #endif
 
 #include <algorithm>
+
 #include <atomic>
 #include <cstdint>
+#include <new>
+#include <thread>
 
 #include "backends/cpu/gemm_tile-inl.h"
 #include "backends/cpu/thread_pool.hpp"
@@ -79,26 +82,26 @@ HWY_INLINE void PackRows(const Product<T, FromB>& g, const RowBlock<T>& block, i
   }
 }
 
-/// Row panels [first, end) times one panel of B, columns [col, col + cols). `ahead(i, n)` is called
-/// before tile i of n, to prefetch.
-template <typename T, typename FromB, typename Ahead>
+/// Row panels [first, end) times one panel of B, columns [col, col + cols). `ahead(i)` says what to
+/// prefetch during the i-th tile.
+template <typename T, typename FromB, typename AheadOf>
 HWY_INLINE void MultiplyPanel(const Product<T, FromB>& g, const RowBlock<T>& block, int64_t first,
-                              int64_t end, const T* b, int64_t b_step, int64_t col, int64_t cols,
-                              const Ahead& ahead) {
-  const int64_t NR = 2 * VectorLanes<T>();
+                              int64_t end, const T* b, int64_t col, int64_t cols,
+                              const AheadOf& ahead) {
+  const int64_t NR = PanelWidth<T>();
   const int64_t kc = block.kc;
   const bool accumulate = block.p0 != 0;
   const bool complete = block.p0 + kc >= g.s.k;
   const T alpha = static_cast<T>(g.s.alpha);
-  alignas(64) T tile[kMr * 2 * hn::MaxLanes(GemmTag<T>())];
+  alignas(64) T tile[kMr * kNv * hn::MaxLanes(GemmTag<T>())];
   for (int64_t i = first; i < end; ++i) {
-    ahead(i - first, end - first);
     const int64_t r0 = block.row(i);
     const int64_t height = block.row(i + 1) - r0;
     const T* a = block.packed + r0 * kc;
     T* to = g.c + (block.row0 + r0) * g.c_row + col * g.c_col;
     if (HWY_LIKELY(g.c_col == 1)) {
-      RunTile<T, true>(height, cols, kc, a, 0, 0, b, b_step, to, g.c_row, alpha, accumulate);
+      RunTile<T, true>(height, cols, kc, a, 0, 0, b, 0, to, g.c_row, alpha, accumulate,
+                       ahead(i - first));
       if (complete) Finish(g.e, to, g.c_row, block.row0 + r0, height, col, cols);
       continue;
     }
@@ -106,7 +109,8 @@ HWY_INLINE void MultiplyPanel(const Product<T, FromB>& g, const RowBlock<T>& blo
     if (accumulate)
       for (int64_t r = 0; r < height; ++r)
         for (int64_t j = 0; j < cols; ++j) tile[r * NR + j] = to[r * g.c_row + j * g.c_col];
-    RunTile<T, true>(height, cols, kc, a, 0, 0, b, b_step, tile, NR, alpha, accumulate);
+    RunTile<T, true>(height, cols, kc, a, 0, 0, b, 0, tile, NR, alpha, accumulate,
+                     ahead(i - first));
     if (complete) Finish(g.e, tile, NR, block.row0 + r0, height, col, cols);
     for (int64_t r = 0; r < height; ++r)
       for (int64_t j = 0; j < cols; ++j) to[r * g.c_row + j * g.c_col] = tile[r * NR + j];
@@ -134,19 +138,13 @@ HWY_INLINE void ForPieces(int64_t threads, int64_t pieces, const F& f) {
 template <typename T, typename FromB>
 HWY_INLINE void MultiplyColumns(const Product<T, FromB>& g, const RowBlock<T>& block, int64_t first,
                                 int64_t end, int64_t col0, int64_t col1, T* packed_b) {
-  const int64_t NR = 2 * VectorLanes<T>();
-  const auto nothing = [](int64_t, int64_t) {};
-  if (g.from_b.in_place()) {
-    for (int64_t col = col0; col < col1; col += NR)
-      MultiplyPanel(g, block, first, end, g.from_b.at(block.p0, col), g.from_b.step(), col,
-                    std::min(NR, col1 - col), nothing);
-    return;
-  }
+  const int64_t NR = PanelWidth<T>();
+  const auto nothing = [](int64_t) { return Ahead{}; };
   for (int64_t group = col0; group < col1; group += kPanelGroup * NR) {
     const int64_t group_end = std::min(group + kPanelGroup * NR, col1);
     g.from_b.pack(block.p0, block.kc, group, group_end - group, packed_b);
     for (int64_t col = group; col < group_end; col += NR)
-      MultiplyPanel(g, block, first, end, packed_b + (col - group) * block.kc, NR, col,
+      MultiplyPanel(g, block, first, end, packed_b + (col - group) * block.kc, col,
                     std::min(NR, col1 - col), nothing);
   }
 }
@@ -155,7 +153,7 @@ template <typename T, typename FromB>
 void GemmSharedRows(const Product<T, FromB>& g, T* workspace, int64_t threads) {
   constexpr int64_t kPiecesPerThread = 4;
   constexpr int64_t kFewPanels = 8;  // packing B is not worth repeating for fewer
-  const int64_t NR = 2 * VectorLanes<T>();
+  const int64_t NR = PanelWidth<T>();
   T* const panels_b = workspace + g.blocks.a_elements;
   const int64_t column_panels = (g.s.n + NR - 1) / NR;
   const int64_t wanted = threads > 1 ? threads * kPiecesPerThread : 1;
@@ -186,44 +184,132 @@ void GemmSharedRows(const Product<T, FromB>& g, T* workspace, int64_t threads) {
   }
 }
 
+/// Waits for what another thread is about to finish, which it does without waiting for this one.
+template <typename Done>
+HWY_INLINE void SpinUntil(const Done& done) {
+  for (int spins = 0; !done(); ++spins) {
+    hwy::Pause();
+    if (spins > 1000) std::this_thread::yield();  // it may share this processor
+  }
+}
+
+/// Who has packed and multiplied what, of one block of columns. Pieces are pairs of a block of k
+/// and a block of rows, taken in order of k; one waits only for pieces before it. Packed B has two
+/// buffers, so that a thread that is done with a block of k goes on to the next.
+class Progress {
+ public:
+  static constexpr int64_t kMostGroups = 256;
+  /// `rows_done` has room for `row_blocks` counters.
+  Progress(std::atomic<int32_t>* rows_done, int64_t row_blocks)
+      : rows_done_(rows_done), row_blocks_(row_blocks) {
+    for (int64_t i = 0; i < row_blocks; ++i) new (rows_done + i) std::atomic<int32_t>(0);
+  }
+  [[nodiscard]] bool packed(int64_t kb, int64_t group) const {
+    return groups_[kb % 2][group].load(std::memory_order_acquire) == 2 * kb + 2;
+  }
+  /// Returns when the group of panels is packed, by `pack` or by another thread.
+  template <typename F>
+  HWY_INLINE void need(int64_t kb, int64_t group, const F& pack) {
+    std::atomic<int64_t>& state = groups_[kb % 2][group];
+    int64_t seen = state.load(std::memory_order_acquire);
+    if (seen == 2 * kb + 2) return;
+    if (seen < 2 * kb + 1 &&
+        state.compare_exchange_strong(seen, 2 * kb + 1, std::memory_order_acq_rel)) {
+      // The buffer is free once every piece of the block of k before the last is done.
+      SpinUntil([&] {
+        return pieces_done_[kb % 2].load(std::memory_order_acquire) >= row_blocks_ * (kb / 2);
+      });
+      pack();
+      state.store(2 * kb + 2, std::memory_order_release);
+      return;
+    }
+    SpinUntil([&] { return state.load(std::memory_order_acquire) == 2 * kb + 2; });
+  }
+  /// Returns when these rows hold the sums of all blocks of k before kb.
+  HWY_INLINE void need_rows(int64_t kb, int64_t rows) const {
+    SpinUntil([&] { return rows_done_[rows].load(std::memory_order_acquire) == kb; });
+  }
+  HWY_INLINE void done(int64_t kb, int64_t rows) {
+    rows_done_[rows].store(static_cast<int32_t>(kb) + 1, std::memory_order_release);
+    pieces_done_[kb % 2].fetch_add(1, std::memory_order_acq_rel);
+  }
+
+ private:
+  std::atomic<int32_t>* rows_done_;
+  int64_t row_blocks_;
+  std::atomic<int64_t> pieces_done_[2] = {};
+  std::atomic<int64_t> groups_[2][kMostGroups] = {};
+};
+
+/// One piece of GemmSharedColumns(): the rows of `block` by columns [jc, jc + nc), depth of
+/// `block`.
+template <typename T, typename FromB>
+HWY_INLINE void MultiplyPiece(const Product<T, FromB>& g, const RowBlock<T>& block, int64_t kb,
+                              int64_t jc, int64_t nc, T* packed_b, int64_t first_group,
+                              int64_t rows_ahead, Progress& progress) {
+  constexpr int64_t kLine = kLineBytes / static_cast<int64_t>(sizeof(T));
+  const int64_t NR = PanelWidth<T>();
+  const int64_t width = kPanelGroup * NR;
+  const int64_t groups = (nc + width - 1) / width;
+  const int64_t p0 = block.p0;
+  const int64_t kc = block.kc;
+  const int64_t next_row = block.row0 + rows_ahead;
+  for (int64_t i = 0; i < groups; ++i) {
+    const int64_t group = (first_group + i) % groups;
+    const int64_t next = (group + 1) % groups;
+    const int64_t col0 = group * width;
+    const int64_t cols = std::min(width, nc - col0);
+    progress.need(kb, group,
+                  [&]() HWY_ATTR { g.from_b.pack(p0, kc, jc + col0, cols, packed_b + col0 * kc); });
+    const int64_t panels = (cols + NR - 1) / NR;
+    const int64_t tiles = panels * block.panels;
+    // What comes to L2 meanwhile: B that this thread packs next, at the end A that it packs next,
+    // else the next panel.
+    const bool last = i + 1 == groups;
+    const bool packs_next = !last && !progress.packed(kb, next);
+    const bool more_rows = last && next_row + block.rows <= g.s.m && g.a_k == 1;
+    for (int64_t j = 0; j < panels; ++j) {
+      const T* const b = packed_b + (col0 + j * NR) * kc;
+      const auto ahead = [&](int64_t tile) HWY_ATTR {
+        const int64_t at = j * block.panels + tile;
+        if (packs_next) return g.from_b.ahead(p0 + kc * at / tiles, jc + next * width, width);
+        if (more_rows)
+          return Ahead{g.a + (next_row + block.rows * at / tiles) * g.a_row + p0,
+                       (kc + kLine - 1) / kLine, g.a_row * static_cast<int64_t>(sizeof(T))};
+        return Ahead{b + NR * kc * (block.panels + tile) / block.panels, 1, kLineBytes};
+      };
+      MultiplyPanel(g, block, 0, block.panels, b, jc + col0 + j * NR, std::min(NR, cols - j * NR),
+                    ahead);
+    }
+  }
+}
+
 template <typename T, typename FromB>
 void GemmSharedColumns(const Product<T, FromB>& g, T* workspace, int64_t threads) {
-  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
-  const int64_t NR = 2 * VectorLanes<T>();
-  T* const packed_b = workspace;
-  T* const packed_a = workspace + g.blocks.b_elements;
+  const int64_t NR = PanelWidth<T>();
   const int64_t row_blocks = (g.s.m + g.blocks.mc - 1) / g.blocks.mc;
   const int64_t k_blocks = std::max<int64_t>((g.s.k + g.blocks.kc - 1) / g.blocks.kc, 1);
+  T* const packed_a = workspace + 2 * g.blocks.b_elements;
+  auto* const rows_done =
+      reinterpret_cast<std::atomic<int32_t>*>(packed_a + threads * g.blocks.a_elements);
   for (int64_t jc = 0; jc < g.s.n; jc += g.blocks.nc) {
     const int64_t nc = std::min(g.blocks.nc, g.s.n - jc);
-    for (int64_t kb = 0; kb < k_blocks; ++kb) {
-      const int64_t p0 = g.s.k * kb / k_blocks;
-      const int64_t kc = g.s.k * (kb + 1) / k_blocks - p0;
-      const int64_t width = kPanelGroup * NR;
-      ForPieces(threads, (nc + width - 1) / width, [&](int64_t i, int64_t) HWY_ATTR {
-        const int64_t col = i * width;
-        g.from_b.pack(p0, kc, jc + col, std::min(width, nc - col), packed_b + col * kc);
-      });
-      ForPieces(threads, row_blocks, [&](int64_t i, int64_t t) HWY_ATTR {
-        RowBlock<T> block(packed_a + t * g.blocks.a_elements, g.s.m * i / row_blocks,
-                          g.s.m * (i + 1) / row_blocks);
-        block.p0 = p0;
-        block.kc = kc;
-        PackRows(g, block, 0, block.panels);
-        for (int64_t col = 0; col < nc; col += NR) {
-          const T* const b = packed_b + col * kc;
-          const T* const next = b + NR * kc;
-          // The next panel comes to L2 while this one is used, some lines a tile.
-          const int64_t lines = col + NR < nc ? NR * kc / kLine : 0;
-          MultiplyPanel(g, block, 0, block.panels, b, NR, jc + col, std::min(NR, nc - col),
-                        [&](int64_t tile, int64_t tiles) HWY_ATTR {
-                          for (int64_t l = lines * tile / tiles; l < lines * (tile + 1) / tiles;
-                               ++l)
-                            PrefetchL2(next + l * kLine);
-                        });
-        }
-      });
-    }
+    const int64_t groups = (nc + kPanelGroup * NR - 1) / (kPanelGroup * NR);
+    Progress progress(rows_done, row_blocks);
+    ForPieces(threads, k_blocks * row_blocks, [&](int64_t piece, int64_t t) HWY_ATTR {
+      const int64_t kb = piece / row_blocks;
+      const int64_t rb = piece % row_blocks;
+      RowBlock<T> block(packed_a + t * g.blocks.a_elements, g.s.m * rb / row_blocks,
+                        g.s.m * (rb + 1) / row_blocks);
+      block.p0 = g.s.k * kb / k_blocks;
+      block.kc = g.s.k * (kb + 1) / k_blocks - block.p0;
+      PackRows(g, block, 0, block.panels);
+      progress.need_rows(kb, rb);
+      // Every thread starts at another group of panels, so that each packs its share.
+      MultiplyPiece(g, block, kb, jc, nc, workspace + kb % 2 * g.blocks.b_elements,
+                    groups * t / std::max<int64_t>(threads, 1), threads * block.rows, progress);
+      progress.done(kb, rb);
+    });
   }
 }
 
@@ -241,7 +327,7 @@ void GemmPacked(const Product<T, FromB>& g, T* workspace, int64_t threads) {
 template <typename T>
 HWY_INLINE void GemmDirect(const GemmSizes& s, const GemmEpilogue<T>& e, const T* a, int64_t a_row,
                            int64_t a_k, const T* b, int64_t b_row, T* c, int64_t c_row) {
-  const int64_t NR = 2 * VectorLanes<T>();
+  const int64_t NR = PanelWidth<T>();
   const int64_t panels = (s.m + kMr - 1) / kMr;
   for (int64_t col = 0; col < s.n; col += NR) {
     const int64_t cols = std::min(NR, s.n - col);
@@ -256,21 +342,23 @@ HWY_INLINE void GemmDirect(const GemmSizes& s, const GemmEpilogue<T>& e, const T
   }
 }
 
-/// B of an ordinary matrix: packed, or read in place where rows are contiguous and few row panels
-/// use them.
+/// B of an ordinary matrix.
 template <typename T>
 struct MatrixB {
   const T* b;
   int64_t row, col;
-  bool direct;
-  [[nodiscard]] HWY_INLINE bool in_place() const { return direct; }
   [[nodiscard]] HWY_INLINE const T* at(int64_t p0, int64_t c0) const {
     return b + p0 * row + c0 * col;
   }
-  [[nodiscard]] HWY_INLINE int64_t step() const { return row; }
+  /// What pack() will read from row p on.
+  [[nodiscard]] HWY_INLINE Ahead ahead(int64_t p, int64_t c0, int64_t cols) const {
+    constexpr auto kSize = static_cast<int64_t>(sizeof(T));
+    if (col != 1) return {};
+    return {at(p, c0), (cols * kSize + kLineBytes - 1) / kLineBytes, row * kSize};
+  }
   /// Rows [p0, p0 + kc), columns [c0, c0 + cols) to panels of NR columns.
   HWY_INLINE void pack(int64_t p0, int64_t kc, int64_t c0, int64_t cols, T* to) const {
-    const int64_t NR = 2 * VectorLanes<T>();
+    const int64_t NR = PanelWidth<T>();
     const T* const from = at(p0, c0);
     const int64_t panels = cols / NR;
     if (col != 1) {
@@ -285,8 +373,8 @@ struct MatrixB {
       const T* HWY_RESTRICT s = from + p * row;
       T* HWY_RESTRICT o = to + p * NR;
       for (int64_t j = 0; j < panels; ++j, s += NR, o += NR * kc) {
-        hn::StoreU(hn::LoadU(d, s), d, o);
-        hn::StoreU(hn::LoadU(d, s + N), d, o + N);
+        HWY_UNROLL(3)
+        for (int v = 0; v < kNv; ++v) hn::StoreU(hn::LoadU(d, s + v * N), d, o + v * N);
       }
       for (int64_t j = 0; j < cols - panels * NR; ++j) o[j] = s[j];
     }

@@ -22,9 +22,11 @@ struct GemmBlocks {
   bool shared_columns;  ///< B is packed by all threads, else A; see gemm-inl.h
   int64_t kc, mc, nc;   ///< depth, rows and columns of a block; nc where columns are shared
   int64_t a_elements;   ///< of packed A: shared, or a thread's
-  int64_t b_elements;   ///< of packed B: shared, or a thread's
+  int64_t b_elements;   ///< of packed B: shared (one of two buffers), or a thread's
+  int64_t counters;     ///< elements behind both, for gemm-inl.h's progress
   [[nodiscard]] int64_t elements(int64_t threads) const {
-    return shared_columns ? b_elements + threads * a_elements : a_elements + threads * b_elements;
+    return shared_columns ? 2 * b_elements + threads * a_elements + counters
+                          : a_elements + threads * b_elements;
   }
 };
 
@@ -42,11 +44,10 @@ struct GemmEpilogue {
 
 /// Blocks for a product on this device. Deep ones: every block of k reads and writes all of C,
 /// which is in no near cache, and that costs more than a panel of B that comes from L2 instead of
-/// L1. Packed rows take half of L2.
+/// L1. Packed rows take a quarter of L2.
 inline GemmBlocks gemm_blocks(const GemmSizes& s, int64_t panel_width, int64_t element,
                               int64_t threads, const DeviceInfo& info) {
-  constexpr int64_t kFewRows = 128;   // of a piece; fewer, and B streams past too often
-  constexpr int64_t kColumns = 4096;  // of packed B, at most
+  constexpr int64_t kFewRows = 128;  // of a piece; fewer, and B streams past too often
   const auto parts = [](int64_t n, int64_t most) {
     return std::max<int64_t>((n + most - 1) / most, 1);
   };
@@ -55,11 +56,10 @@ inline GemmBlocks gemm_blocks(const GemmSizes& s, int64_t panel_width, int64_t e
   };
   const auto line = [](int64_t n) { return (n + 63) / 64 * 64; };
   GemmBlocks b{};
-  const int64_t panel =
-      std::max(info.l1_bytes, std::min(info.l1_bytes * 8 / 3, info.l2_bytes / 16));
+  const int64_t panel = std::max(info.l1_bytes, std::min(info.l1_bytes * 8 / 3, info.l2_bytes / 8));
   const int64_t deep = std::max<int64_t>(panel / (panel_width * element) / 8 * 8, 64);
   b.kc = share(s.k, parts(s.k, deep));
-  const int64_t high = std::max<int64_t>(info.l2_bytes / 2 / (b.kc * element), 64);
+  const int64_t high = std::max<int64_t>(info.l2_bytes / 4 / (b.kc * element), 64);
   int64_t row_blocks = parts(s.m, high);
   b.shared_columns = s.m >= std::max<int64_t>(threads, 2) * kFewRows;
   if (!b.shared_columns) {
@@ -71,9 +71,13 @@ inline GemmBlocks gemm_blocks(const GemmSizes& s, int64_t panel_width, int64_t e
   row_blocks = (std::max(row_blocks, std::min(2 * threads, s.m / kFewRows)) + threads - 1) /
                threads * threads;
   b.mc = share(s.m, row_blocks);
-  b.nc = kColumns / (kPanelGroup * panel_width) * (kPanelGroup * panel_width);
+  // Both buffers of packed B in half of L3, at most 4096 columns.
+  const int64_t group = kPanelGroup * panel_width;
+  const int64_t columns = std::clamp<int64_t>(info.l3_bytes / 4 / (b.kc * element), 512, 4096);
+  b.nc = std::max<int64_t>(columns / group, 1) * group;
   b.a_elements = line(b.mc * b.kc);
   b.b_elements = line(std::min(b.nc, (s.n + panel_width - 1) / panel_width * panel_width) * b.kc);
+  b.counters = line((s.m + b.mc - 1) / b.mc * 4 / element + 1);
   return b;
 }
 

@@ -23,16 +23,18 @@ namespace hn = hwy::HWY_NAMESPACE;
 template <typename T>
 using GemmTag = hn::ScalableTag<T>;
 
-// Register tile: kMr rows by two vectors. 28 accumulators of 32 registers on AVX-512, 12 of 16
-// elsewhere; NEON has 32 registers of 4 floats.
-#if HWY_TARGET == HWY_AVX3
-inline constexpr int kMr = 14;
-#elif HWY_TARGET == HWY_NEON
-inline constexpr int kMr = 12;
+// Register tile: kMr rows by kNv vectors. 24 accumulators of 32 registers on AVX-512 and NEON, 12
+// or 8 of 16 elsewhere. Few rows on AVX-512, and wide ones: rows of C that lie a multiple of 4096
+// bytes apart share one set of L1, which has 8 to 12 ways.
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON
+inline constexpr int kMr = 8;
+inline constexpr int kNv = 3;
 #elif HWY_TARGET == HWY_AVX2
 inline constexpr int kMr = 6;
+inline constexpr int kNv = 2;
 #else
 inline constexpr int kMr = 4;
+inline constexpr int kNv = 2;
 #endif
 
 /// The first `count` elements at p, zeros after them; `mask` is FirstN(count). Below AVX2 Highway's
@@ -58,87 +60,109 @@ HWY_INLINE int64_t VectorLanes() {
   return static_cast<int64_t>(hn::Lanes(GemmTag<T>()));
 }
 
-/// Lines of memory ahead of use, into L2: for data that a later panel reads.
-HWY_INLINE void PrefetchL2(const void* p) { __builtin_prefetch(p, 0, 2); }
+/// Columns of a panel of B, which is as wide as the register tile.
+template <typename T>
+HWY_INLINE int64_t PanelWidth() {
+  return kNv * VectorLanes<T>();
+}
 
-/// One register tile over k products. A: element (i, p) at a[i * a_row + p * a_k], or panels of
-/// kRows by k where kPackedA; B: row p at b + p * b_k; C: row i at c + i * c_row. `cols` counts
-/// what is stored of kNv vectors where kMasked (packed B is readable over whole vectors).
+inline constexpr int64_t kLineBytes = 64;
+
+/// Memory that is needed soon, brought to L2 while a tile is computed, a line every four steps:
+/// rows of `run` lines, `jump` bytes apart. The default does no harm.
+struct Ahead {
+  const void* at = nullptr;
+  int64_t run = 1;
+  int64_t jump = 0;
+};
+
+/// One register tile over k products. A: element (i, p) at a[i * a_row + p * a_k]; B: row p at
+/// b + p * b_k; or both as packed panels, of kRows by k and k by NR. C: row i at c + i * c_row.
+/// `cols` counts what is stored of kVectors vectors where kMasked.
 ///
 /// A packed panel streams from L2, so it is prefetched kAhead steps ahead. C, which no other tile
-/// of this block touches, comes to L2 while the tile above it is computed and to L1 during the last
-/// steps. Without these the loop waits for a tenth of its time (docs/performance.md).
-template <typename T, int kRows, int kNv, bool kMasked, bool kPackedA>
+/// of this block touches, comes to L1 during the last steps: without that, a fifth of the time goes
+/// into waiting for it (docs/performance.md).
+template <typename T, int kRows, int kVectors, bool kMasked, bool kPacked>
 HWY_NOINLINE void Tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, int64_t a_k,
                        const T* HWY_RESTRICT b, int64_t b_k, T* HWY_RESTRICT c, int64_t c_row,
-                       T alpha, bool accumulate, int64_t cols) {
+                       T alpha, bool accumulate, int64_t cols, const Ahead& ahead) {
   const GemmTag<T> d;
   using V = hn::Vec<decltype(d)>;
   const auto N = static_cast<int64_t>(hn::Lanes(d));
-  const int64_t rest = kMasked ? cols - (kNv - 1) * N : N;  // columns of the last vector
+  const int64_t rest = kMasked ? cols - (kVectors - 1) * N : N;  // columns of the last vector
   const auto last = hn::FirstN(d, static_cast<size_t>(rest));
-  V acc[kRows][kNv];
+  V acc[kRows][kVectors];
   HWY_UNROLL(16)
   for (auto& row : acc) {
-    HWY_UNROLL(2)
+    HWY_UNROLL(3)
     for (auto& v : row) v = hn::Zero(d);
   }
   const auto step = [&](const T* HWY_RESTRICT ap, const T* HWY_RESTRICT bp) HWY_ATTR {
-    V bv[kNv];
-    HWY_UNROLL(2)
-    for (int v = 0; v < kNv; ++v)
-      bv[v] =
-          kMasked && v == kNv - 1 ? LoadPart(d, last, rest, bp + v * N) : hn::LoadU(d, bp + v * N);
+    V bv[kVectors];
+    HWY_UNROLL(3)
+    for (int v = 0; v < kVectors; ++v)
+      bv[v] = kMasked && v == kVectors - 1 ? LoadPart(d, last, rest, bp + v * N)
+                                           : hn::LoadU(d, bp + v * N);
     HWY_UNROLL(16)
     for (int i = 0; i < kRows; ++i) {
-      const V x = hn::Set(d, kPackedA ? ap[i] : ap[i * a_row]);
-      HWY_UNROLL(2)
-      for (int v = 0; v < kNv; ++v) acc[i][v] = hn::MulAdd(x, bv[v], acc[i][v]);
+      const V x = hn::Set(d, kPacked ? ap[i] : ap[i * a_row]);
+      HWY_UNROLL(3)
+      for (int v = 0; v < kVectors; ++v) acc[i][v] = hn::MulAdd(x, bv[v], acc[i][v]);
     }
   };
-  const int64_t next_a = kPackedA ? kRows : a_k;
+  const int64_t next_a = kPacked ? kRows : a_k;
+  const int64_t next_b = kPacked ? PanelWidth<T>() : b_k;
   int64_t p = 0;
-  if constexpr (kPackedA) {
+  if constexpr (kPacked) {
     constexpr int kUnroll = 4;
     constexpr int64_t kAhead = 16 * kRows;
-    constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
-    const T* below = c + kRows * c_row;  // the tile that comes next
-    const T* const below_end = below + (kRows - 1) * c_row;
-    for (; p + kUnroll <= k - 2 * kRows; p += kUnroll) {
+    constexpr int64_t kLine = kLineBytes / static_cast<int64_t>(sizeof(T));
+    const char* soon =
+        ahead.at != nullptr ? static_cast<const char*>(ahead.at) : reinterpret_cast<const char*>(a);
+    int64_t left = ahead.run;
+    for (; p + kUnroll <= k - kRows; p += kUnroll) {
       HWY_UNROLL(8)
       for (int64_t at = 0; at < kUnroll * kRows; at += kLine) hwy::Prefetch(a + kAhead + at);
-      PrefetchL2(below);
-      if constexpr (kNv == 2) PrefetchL2(below + N);
-      if (below != below_end) below += c_row;
+      __builtin_prefetch(soon, 0, 2);
+      soon += kLineBytes;
+      if (--left == 0) {
+        left = ahead.run;
+        soon += ahead.jump - ahead.run * kLineBytes;
+      }
       HWY_UNROLL(4)
-      for (int u = 0; u < kUnroll; ++u) step(a + u * kRows, b + u * b_k);
+      for (int u = 0; u < kUnroll; ++u) {
+        step(a + u * kRows, b + u * next_b);
+        HWY_FENCE;  // loads moved up from the next step would cost registers that are not there
+      }
       a += kUnroll * kRows;
-      b += kUnroll * b_k;
+      b += kUnroll * next_b;
     }
     const T* line = c;
     const T* const last_row = c + (kRows - 1) * c_row;
     for (; p < k; ++p) {
       hwy::Prefetch(line);
-      if constexpr (kNv == 2) hwy::Prefetch(line + N);
+      HWY_UNROLL(2)
+      for (int v = 1; v < kVectors; ++v) hwy::Prefetch(line + v * N);
       if (line != last_row) line += c_row;
       step(a, b);
       a += next_a;
-      b += b_k;
+      b += next_b;
     }
   } else {
     for (; p < k; ++p) {
       step(a, b);
       a += next_a;
-      b += b_k;
+      b += next_b;
     }
   }
   const V scale = hn::Set(d, alpha);
   HWY_UNROLL(16)
   for (int i = 0; i < kRows; ++i) {
     T* HWY_RESTRICT to = c + i * c_row;
-    HWY_UNROLL(2)
-    for (int v = 0; v < kNv; ++v, to += N) {
-      if (kMasked && v == kNv - 1) {
+    HWY_UNROLL(3)
+    for (int v = 0; v < kVectors; ++v, to += N) {
+      if (kMasked && v == kVectors - 1) {
         const V old = accumulate ? LoadPart(d, last, rest, to) : hn::Zero(d);
         StorePart(hn::MulAdd(acc[i][v], scale, old), d, last, rest, to);
       } else {
@@ -152,28 +176,29 @@ HWY_NOINLINE void Tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, int64_
 
 template <typename T>
 using TileFn = void (*)(int64_t, const T*, int64_t, int64_t, const T*, int64_t, T*, int64_t, T,
-                        bool, int64_t);
+                        bool, int64_t, const Ahead&);
 
-/// [rows - 1][vectors - 1][masked]
-template <typename T, bool kPackedA, int... kRow>
-HWY_INLINE TileFn<T> FindTile(int rows, int vectors, bool masked,
-                              std::integer_sequence<int, kRow...>) {
-  static constexpr TileFn<T> kTable[][2][2] = {
-      {{Tile<T, kRow + 1, 1, false, kPackedA>, Tile<T, kRow + 1, 1, true, kPackedA>},
-       {Tile<T, kRow + 1, 2, false, kPackedA>, Tile<T, kRow + 1, 2, true, kPackedA>}}...};
-  return kTable[rows - 1][vectors - 1][masked ? 1 : 0];
+/// Every height of a tile of kVectors vectors: [rows - 1][masked].
+template <typename T, bool kPacked, int kVectors, int... kRow>
+HWY_INLINE TileFn<T> FindTile(int rows, bool masked, std::integer_sequence<int, kRow...>) {
+  static constexpr TileFn<T> kTable[][2] = {
+      {Tile<T, kRow + 1, kVectors, false, kPacked>, Tile<T, kRow + 1, kVectors, true, kPacked>}...};
+  return kTable[rows - 1][masked ? 1 : 0];
 }
 
-template <typename T, bool kPackedA>
+template <typename T, bool kPacked>
 HWY_INLINE void RunTile(int64_t rows, int64_t cols, int64_t k, const T* a, int64_t a_row,
                         int64_t a_k, const T* b, int64_t b_k, T* c, int64_t c_row, T alpha,
-                        bool accumulate) {
+                        bool accumulate, const Ahead& ahead = {}) {
+  static_assert(kNv == 2 || kNv == 3);
   const int64_t N = VectorLanes<T>();
-  const int vectors = cols > N ? 2 : 1;
-  const bool masked = cols != vectors * N;
-  FindTile<T, kPackedA>(static_cast<int>(rows), vectors, masked,
-                        std::make_integer_sequence<int, kMr>())(k, a, a_row, a_k, b, b_k, c, c_row,
-                                                                alpha, accumulate, cols);
+  constexpr auto kHeights = std::make_integer_sequence<int, kMr>();
+  const auto height = static_cast<int>(rows);
+  const bool masked = cols % N != 0;
+  const TileFn<T> run = cols > (kNv - 1) * N   ? FindTile<T, kPacked, kNv>(height, masked, kHeights)
+                        : kNv == 3 && cols > N ? FindTile<T, kPacked, 2>(height, masked, kHeights)
+                                               : FindTile<T, kPacked, 1>(height, masked, kHeights);
+  run(k, a, a_row, a_k, b, b_k, c, c_row, alpha, accumulate, cols, ahead);
 }
 
 /// to[p * to_step + i] = from[i * row + p] for i < rows, p < k: 128-bit blocks transposed in

@@ -118,7 +118,7 @@ void RunDirect(const MatmulPlan& p, const Launch& l) {
     }
     // Columns are shared out where there are few rows, else rows.
     const bool by_columns = p.s.m <= 2 * kMr;
-    const int64_t grain = by_columns ? 2 * VectorLanes<T>() : int64_t{kMr};
+    const int64_t grain = by_columns ? PanelWidth<T>() : int64_t{kMr};
     parallel_ranges(by_columns ? p.s.n : p.s.m, grain, [&](int64_t begin, int64_t end) HWY_ATTR {
       GemmSizes s = p.s;
       GemmEpilogue<T> part = e;
@@ -141,9 +141,7 @@ void RunPacked(const MatmulPlan& p, const Launch& l) {
   const GemmEpilogue<T> e = EpilogueOf<T>(p, l);
   T* const workspace = static_cast<T*>(l.workspace);
   ForEachProduct<T>(p, l, [&](const T* a, const T* b, T* c, int64_t slot) HWY_ATTR {
-    // A panel of B used by one or two panels of rows is not worth copying.
-    const bool in_place = p.b_col == 1 && p.s.m <= 2 * kMr;
-    const MatrixB<T> from_b{b, p.b_k, p.b_col, in_place};
+    const MatrixB<T> from_b{b, p.b_k, p.b_col};
     GemmPacked(
         Product<T, MatrixB<T>>{p.s, p.blocks, e, a, p.a_row, p.a_k, c, p.c_row, p.c_col, from_b},
         workspace + slot * p.slot, p.threads);
@@ -170,7 +168,8 @@ inline Support DirectTakes(const MatmulPlan& p, const DeviceInfo& info) {
   constexpr double kMostFlops = 2.0 * 256 * 256 * 256;
   if (p.b_col != 1) return Support::no("b's columns are apart");
   if (p.c_col != 1) return Support::no("out's columns are apart");
-  if (p.s.m <= kMr) return Support::yes();
+  // A panel of B that one or two panels of rows use is not worth copying.
+  if (p.s.m <= 2 * kMr) return Support::yes();
   const int64_t element = dtype_size(p.dtype);
   if (FlopsOf(p) > kMostFlops)
     return Support::no(
@@ -213,8 +212,7 @@ inline void PrepareDirect(MatmulPlan p, const DeviceInfo& info, Prepared& out) {
 
 inline void PreparePacked(MatmulPlan p, const DeviceInfo& info, Prepared& out) {
   ShareOut(p, info, FlopsOf(p) * static_cast<double>(p.batch) > kParallelFlops);
-  const int64_t width =
-      2 * (p.dtype == DType::kFloat32 ? VectorLanes<float>() : VectorLanes<double>());
+  const int64_t width = p.dtype == DType::kFloat32 ? PanelWidth<float>() : PanelWidth<double>();
   p.blocks = gemm_blocks(p.s, width, dtype_size(p.dtype), p.threads, info);
   p.slot = p.blocks.elements(p.threads);
   out.workspace_bytes = p.batch_threads * p.slot * dtype_size(p.dtype);

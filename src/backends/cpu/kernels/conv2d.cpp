@@ -98,8 +98,7 @@ HWY_INLINE void ShareConv(ConvParams& p, const DeviceInfo& info) {
 void PrepareImplicitGemm(const OpCall& call, const DeviceInfo& info, Prepared& out) {
   ConvParams p = DescribeConv(call);
   ShareConv(p, info);
-  const int64_t width =
-      2 * (p.dtype == DType::kFloat32 ? VectorLanes<float>() : VectorLanes<double>());
+  const int64_t width = p.dtype == DType::kFloat32 ? PanelWidth<float>() : PanelWidth<double>();
   p.blocks = gemm_blocks(p.s, width, dtype_size(p.dtype), p.threads, info);
   p.slot = p.blocks.elements(p.threads);
   out.workspace_bytes = p.image_threads * p.slot * dtype_size(p.dtype);
@@ -121,17 +120,15 @@ struct ImageColumns {
   const ConvParams& p;
   const T* x;  // first channel of the group, of one image
 
-  [[nodiscard]] HWY_INLINE bool in_place() const { return false; }
-  [[nodiscard]] HWY_INLINE const T* at(int64_t, int64_t) const { return x; }
-  [[nodiscard]] HWY_INLINE int64_t step() const { return 0; }
+  [[nodiscard]] HWY_INLINE Ahead ahead(int64_t, int64_t, int64_t) const { return {}; }
   HWY_INLINE void pack(int64_t q0, int64_t kc, int64_t col, int64_t cols, T* to) const {
-    const int64_t NR = 2 * VectorLanes<T>();
+    const int64_t NR = PanelWidth<T>();
     for (int64_t j = 0; j < cols; j += NR)
       PackOne(q0, kc, col + j, std::min(NR, cols - j), to + j * kc);
   }
 
   HWY_INLINE void PackOne(int64_t q0, int64_t kc, int64_t col, int64_t cols, T* panel) const {
-    const int64_t NR = 2 * VectorLanes<T>();
+    const int64_t NR = PanelWidth<T>();
     const int64_t taps = p.kh * p.kw;
     int64_t c = q0 / taps;
     int64_t i = q0 % taps / p.kw;
@@ -214,7 +211,7 @@ void RunImplicitGemm(const ConvParams& p, const Launch& l) {
                  workspace + slot * p.slot, p.threads);
     };
     if (plain)  // a 1x1 convolution is a product with the image itself
-      multiply(MatrixB<T>{from, p.x_c, p.x_w, false});
+      multiply(MatrixB<T>{from, p.x_c, p.x_w});
     else
       multiply(ImageColumns<T>{p, from});
   };
