@@ -17,7 +17,7 @@ namespace lc::cpu::HWY_NAMESPACE {
 
 // Work below which a second thread costs more than it saves (a warm start and join of the pool is
 // about 2 us).
-inline constexpr double kParallelFlops = 1e6;
+inline constexpr double kParallelFlops = 4e5;
 inline constexpr double kParallelBytes = 256 << 10;
 
 HWY_INLINE double FlopsOf(const MatmulPlan& p) {
