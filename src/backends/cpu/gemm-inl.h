@@ -272,7 +272,7 @@ HWY_INLINE void MultiplyPiece(const Product<T, FromB>& g, const RowBlock<T>& blo
       const T* const b = packed_b + (col0 + j * NR) * kc;
       const auto ahead = [&](int64_t tile) HWY_ATTR {
         const int64_t at = j * block.panels + tile;
-        if (packs_next) return g.from_b.ahead(p0 + kc * at / tiles, jc + next * width, width);
+        if (packs_next) return g.from_b.ahead(p0, kc, jc + next * width, width, at, tiles);
         if (more_rows)
           return Ahead{g.a + (next_row + block.rows * at / tiles) * g.a_row + p0,
                        (kc + kLine - 1) / kLine, g.a_row * static_cast<int64_t>(sizeof(T))};
@@ -350,11 +350,14 @@ struct MatrixB {
   [[nodiscard]] HWY_INLINE const T* at(int64_t p0, int64_t c0) const {
     return b + p0 * row + c0 * col;
   }
-  /// What pack() will read from row p on.
-  [[nodiscard]] HWY_INLINE Ahead ahead(int64_t p, int64_t c0, int64_t cols) const {
+  /// The i-th of n shares of what pack() will read.
+  [[nodiscard]] HWY_INLINE Ahead ahead(int64_t p0, int64_t kc, int64_t c0, int64_t cols, int64_t i,
+                                       int64_t n) const {
     constexpr auto kSize = static_cast<int64_t>(sizeof(T));
-    if (col != 1) return {};
-    return {at(p, c0), (cols * kSize + kLineBytes - 1) / kLineBytes, row * kSize};
+    const auto lines = [](int64_t count) { return (count * kSize + kLineBytes - 1) / kLineBytes; };
+    if (col == 1) return {at(p0 + kc * i / n, c0), lines(cols), row * kSize};
+    if (row == 1) return {at(p0, c0 + cols * i / n), lines(kc), col * kSize};
+    return {};
   }
   /// Rows [p0, p0 + kc), columns [c0, c0 + cols) to panels of NR columns.
   HWY_INLINE void pack(int64_t p0, int64_t kc, int64_t c0, int64_t cols, T* to) const {

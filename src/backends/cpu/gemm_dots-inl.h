@@ -83,8 +83,12 @@ HWY_NOINLINE void DotTile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row,
     }
   };
   int64_t p = 0;
-  for (; p + N <= k; p += N, a += N, b += N)
+  for (; p + N <= k; p += N, a += N, b += N) {
+    // The columns that come next: the hardware's prefetchers start anew on every one of them.
+    HWY_UNROLL(4)
+    for (int j = 0; j < kDotCols; ++j) hwy::Prefetch(b + (kDotCols + j) * b_col);
     step([&](const T* from) HWY_ATTR { return hn::LoadU(d, from); });
+  }
   if (p < k) {
     const auto mask = hn::FirstN(d, static_cast<size_t>(k - p));
     step([&](const T* from) HWY_ATTR { return LoadPart(d, mask, k - p, from); });

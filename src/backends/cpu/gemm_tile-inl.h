@@ -201,42 +201,76 @@ HWY_INLINE void RunTile(int64_t rows, int64_t cols, int64_t k, const T* a, int64
   run(k, a, a_row, a_k, b, b_k, c, c_row, alpha, accumulate, cols, ahead);
 }
 
-/// to[p * to_step + i] = from[i * row + p] for i < rows, p < k: 128-bit blocks transposed in
-/// registers, the rest by elements.
-template <typename T>
+/// to[p * to_step + i] = from[i * row + p] for i, p < Lanes(d): 128-bit blocks are transposed in
+/// place, then the blocks among the vectors.
+template <class D, typename T = hn::TFromD<D>>
+HWY_INLINE void TransposeSquare(D d, const T* HWY_RESTRICT from, int64_t row, T* HWY_RESTRICT to,
+                                int64_t to_step) {
+  constexpr int kIn = 16 / static_cast<int>(sizeof(T));  // lanes of a block
+  constexpr int kBlocks = static_cast<int>(hn::MaxLanes(D())) / kIn;
+  static_assert(kBlocks == 1 || kBlocks == 2 || kBlocks == 4);
+  using V = hn::Vec<D>;
+  V t[kBlocks][kIn];  // [rows / kIn][column % kIn]; block b holds column b * kIn + j
+  HWY_UNROLL(4)
+  for (int g = 0; g < kBlocks; ++g) {
+    const T* HWY_RESTRICT r = from + g * kIn * row;
+    if constexpr (kIn == 4) {
+      const V v0 = hn::LoadU(d, r), v1 = hn::LoadU(d, r + row);
+      const V v2 = hn::LoadU(d, r + 2 * row), v3 = hn::LoadU(d, r + 3 * row);
+      const V a0 = hn::InterleaveLower(d, v0, v2), a1 = hn::InterleaveLower(d, v1, v3);
+      const V a2 = hn::InterleaveUpper(d, v0, v2), a3 = hn::InterleaveUpper(d, v1, v3);
+      t[g][0] = hn::InterleaveLower(d, a0, a1);
+      t[g][1] = hn::InterleaveUpper(d, a0, a1);
+      t[g][2] = hn::InterleaveLower(d, a2, a3);
+      t[g][3] = hn::InterleaveUpper(d, a2, a3);
+    } else {
+      const V v0 = hn::LoadU(d, r), v1 = hn::LoadU(d, r + row);
+      t[g][0] = hn::InterleaveLower(d, v0, v1);
+      t[g][1] = hn::InterleaveUpper(d, v0, v1);
+    }
+  }
+  HWY_UNROLL(4)
+  for (int j = 0; j < kIn; ++j) {
+    T* HWY_RESTRICT o = to + j * to_step;
+    if constexpr (kBlocks == 1) {
+      hn::StoreU(t[0][j], d, o);
+    } else if constexpr (kBlocks == 2) {
+      hn::StoreU(hn::ConcatLowerLower(d, t[1][j], t[0][j]), d, o);
+      hn::StoreU(hn::ConcatUpperUpper(d, t[1][j], t[0][j]), d, o + kIn * to_step);
+    } else {
+      const auto even = [](V x, V y)
+                            HWY_ATTR { return hn::OddEvenBlocks(hn::SwapAdjacentBlocks(y), x); };
+      const auto odd = [](V x, V y)
+                           HWY_ATTR { return hn::OddEvenBlocks(y, hn::SwapAdjacentBlocks(x)); };
+      const V e0 = even(t[0][j], t[1][j]), e1 = even(t[2][j], t[3][j]);
+      const V o0 = odd(t[0][j], t[1][j]), o1 = odd(t[2][j], t[3][j]);
+      hn::StoreU(hn::ConcatLowerLower(d, e1, e0), d, o);
+      hn::StoreU(hn::ConcatLowerLower(d, o1, o0), d, o + kIn * to_step);
+      hn::StoreU(hn::ConcatUpperUpper(d, e1, e0), d, o + 2 * kIn * to_step);
+      hn::StoreU(hn::ConcatUpperUpper(d, o1, o0), d, o + 3 * kIn * to_step);
+    }
+  }
+}
+
+/// to[p * to_step + i] = from[i * row + p] for i < rows, p < k: squares of as many lanes as there
+/// are rows for.
+template <typename T, size_t kLanes>
 HWY_INLINE void PackTransposed(const T* HWY_RESTRICT from, int64_t row, int64_t rows, int64_t k,
                                T* HWY_RESTRICT to, int64_t to_step) {
+  constexpr auto kRows = static_cast<int64_t>(kLanes);
   int64_t i = 0;
 #if HWY_TARGET != HWY_SCALAR
-  constexpr int64_t kBlock = 16 / static_cast<int64_t>(sizeof(T));
-  const hn::FixedTag<T, kBlock> d;
-  for (; i + kBlock <= rows; i += kBlock) {
-    const T* HWY_RESTRICT r = from + i * row;
-    T* HWY_RESTRICT o = to + i;
+  const hn::FixedTag<T, kLanes> d;
+  for (; i + kRows <= rows; i += kRows) {
     int64_t p = 0;
-    for (; p + kBlock <= k; p += kBlock) {
-      if constexpr (kBlock == 4) {
-        const auto v0 = hn::LoadU(d, r + p);
-        const auto v1 = hn::LoadU(d, r + row + p);
-        const auto v2 = hn::LoadU(d, r + 2 * row + p);
-        const auto v3 = hn::LoadU(d, r + 3 * row + p);
-        const auto a0 = hn::InterleaveLower(d, v0, v2);
-        const auto a1 = hn::InterleaveLower(d, v1, v3);
-        const auto a2 = hn::InterleaveUpper(d, v0, v2);
-        const auto a3 = hn::InterleaveUpper(d, v1, v3);
-        hn::StoreU(hn::InterleaveLower(d, a0, a1), d, o + p * to_step);
-        hn::StoreU(hn::InterleaveUpper(d, a0, a1), d, o + (p + 1) * to_step);
-        hn::StoreU(hn::InterleaveLower(d, a2, a3), d, o + (p + 2) * to_step);
-        hn::StoreU(hn::InterleaveUpper(d, a2, a3), d, o + (p + 3) * to_step);
-      } else {
-        const auto v0 = hn::LoadU(d, r + p);
-        const auto v1 = hn::LoadU(d, r + row + p);
-        hn::StoreU(hn::InterleaveLower(d, v0, v1), d, o + p * to_step);
-        hn::StoreU(hn::InterleaveUpper(d, v0, v1), d, o + (p + 1) * to_step);
-      }
-    }
+    for (; p + kRows <= k; p += kRows)
+      TransposeSquare(d, from + i * row + p, row, to + p * to_step + i, to_step);
     for (; p < k; ++p)
-      for (int64_t e = 0; e < kBlock; ++e) o[p * to_step + e] = r[e * row + p];
+      for (int64_t e = 0; e < kRows; ++e) to[p * to_step + i + e] = from[(i + e) * row + p];
+  }
+  if constexpr (kLanes * sizeof(T) > 16) {
+    PackTransposed<T, kLanes / 2>(from + i * row, row, rows - i, k, to + i, to_step);
+    return;
   }
 #endif
   for (; i < rows; ++i)
@@ -248,7 +282,7 @@ template <typename T>
 HWY_INLINE void PackPanel(const T* from, int64_t row, int64_t step, int64_t rows, int64_t k, T* to,
                           int64_t to_step) {
   if (step == 1) {
-    PackTransposed(from, row, rows, k, to, to_step);
+    PackTransposed<T, hn::MaxLanes(GemmTag<T>())>(from, row, rows, k, to, to_step);
   } else if (row == 1) {
     const GemmTag<T> d;
     const int64_t N = VectorLanes<T>();

@@ -120,7 +120,9 @@ struct ImageColumns {
   const ConvParams& p;
   const T* x;  // first channel of the group, of one image
 
-  [[nodiscard]] HWY_INLINE Ahead ahead(int64_t, int64_t, int64_t) const { return {}; }
+  [[nodiscard]] HWY_INLINE Ahead ahead(int64_t, int64_t, int64_t, int64_t, int64_t, int64_t) const {
+    return {};
+  }
   HWY_INLINE void pack(int64_t q0, int64_t kc, int64_t col, int64_t cols, T* to) const {
     const int64_t NR = PanelWidth<T>();
     for (int64_t j = 0; j < cols; j += NR)
