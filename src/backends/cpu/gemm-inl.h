@@ -140,8 +140,9 @@ HWY_INLINE void MultiplyColumns(const Product<T, FromB>& g, const RowBlock<T>& b
                                 int64_t end, int64_t col0, int64_t col1, T* packed_b) {
   const int64_t NR = PanelWidth<T>();
   const auto nothing = [](int64_t) { return Ahead{}; };
-  for (int64_t group = col0; group < col1; group += kPanelGroup * NR) {
-    const int64_t group_end = std::min(group + kPanelGroup * NR, col1);
+  const int64_t width = (g.from_b.by_rows() ? kPanelGroup : 1) * NR;
+  for (int64_t group = col0; group < col1; group += width) {
+    const int64_t group_end = std::min(group + width, col1);
     g.from_b.pack(block.p0, block.kc, group, group_end - group, packed_b);
     for (int64_t col = group; col < group_end; col += NR)
       MultiplyPanel(g, block, first, end, packed_b + (col - group) * block.kc, col,
@@ -350,6 +351,8 @@ struct MatrixB {
   [[nodiscard]] HWY_INLINE const T* at(int64_t p0, int64_t c0) const {
     return b + p0 * row + c0 * col;
   }
+  /// True where several panels are packed faster together than one by one.
+  [[nodiscard]] HWY_INLINE bool by_rows() const { return col == 1; }
   /// The i-th of n shares of what pack() will read.
   [[nodiscard]] HWY_INLINE Ahead ahead(int64_t p0, int64_t kc, int64_t c0, int64_t cols, int64_t i,
                                        int64_t n) const {

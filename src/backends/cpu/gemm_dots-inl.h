@@ -60,8 +60,8 @@ HWY_INLINE void SumsOfLanes(D d, const V* v, T* HWY_RESTRICT to) {
 /// kRows rows of A by kDotCols rows of B.
 template <typename T, int kRows>
 HWY_NOINLINE void DotTile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row,
-                          const T* HWY_RESTRICT b, int64_t b_col, T alpha, T* HWY_RESTRICT c,
-                          int64_t c_row) {
+                          const T* HWY_RESTRICT b, int64_t b_col, T alpha, bool accumulate,
+                          T* HWY_RESTRICT c, int64_t c_row) {
   const GemmTag<T> d;
   using V = hn::Vec<decltype(d)>;
   const int64_t N = VectorLanes<T>();
@@ -97,52 +97,61 @@ HWY_NOINLINE void DotTile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row,
   for (int i = 0; i < kRows; ++i) {
     T sums[kDotCols];
     SumsOfLanes(d, acc[i], sums);
-    for (int j = 0; j < kDotCols; ++j) c[i * c_row + j] = alpha * sums[j];
+    for (int j = 0; j < kDotCols; ++j) {
+      T& to = c[i * c_row + j];
+      to = alpha * sums[j] + (accumulate ? to : T{0});
+    }
   }
 }
 
 template <typename T>
 HWY_INLINE void DotRows(int64_t rows, int64_t k, const T* a, int64_t a_row, const T* b,
-                        int64_t b_col, T alpha, T* c, int64_t c_row) {
+                        int64_t b_col, T alpha, bool accumulate, T* c, int64_t c_row) {
   static_assert(kDotRows <= 6);
   switch (rows) {
     case 1:
-      return DotTile<T, 1>(k, a, a_row, b, b_col, alpha, c, c_row);
+      return DotTile<T, 1>(k, a, a_row, b, b_col, alpha, accumulate, c, c_row);
     case 2:
-      return DotTile<T, 2>(k, a, a_row, b, b_col, alpha, c, c_row);
+      return DotTile<T, 2>(k, a, a_row, b, b_col, alpha, accumulate, c, c_row);
     case 3:
-      return DotTile<T, std::min(3, kDotRows)>(k, a, a_row, b, b_col, alpha, c, c_row);
+      return DotTile<T, std::min(3, kDotRows)>(k, a, a_row, b, b_col, alpha, accumulate, c, c_row);
     case 4:
-      return DotTile<T, std::min(4, kDotRows)>(k, a, a_row, b, b_col, alpha, c, c_row);
+      return DotTile<T, std::min(4, kDotRows)>(k, a, a_row, b, b_col, alpha, accumulate, c, c_row);
     case 5:
-      return DotTile<T, std::min(5, kDotRows)>(k, a, a_row, b, b_col, alpha, c, c_row);
+      return DotTile<T, std::min(5, kDotRows)>(k, a, a_row, b, b_col, alpha, accumulate, c, c_row);
     default:
-      return DotTile<T, kDotRows>(k, a, a_row, b, b_col, alpha, c, c_row);
+      return DotTile<T, kDotRows>(k, a, a_row, b, b_col, alpha, accumulate, c, c_row);
   }
 }
 
-/// Columns [col0, col1) of C, whose columns are contiguous. B's column j is at b + j * b_col.
+/// Columns [col0, col1) of C, whose columns are contiguous. B's column j is at b + j * b_col. Depth
+/// is cut into blocks of `kc`, for which all rows of A fit L1: every group of columns reads them.
 template <typename T>
-void GemmDots(const GemmSizes& s, const GemmEpilogue<T>& e, const T* a, int64_t a_row, const T* b,
-              int64_t b_col, T* c, int64_t c_row, int64_t col0, int64_t col1) {
+void GemmDots(const GemmSizes& s, int64_t kc, const GemmEpilogue<T>& e, const T* a, int64_t a_row,
+              const T* b, int64_t b_col, T* c, int64_t c_row, int64_t col0, int64_t col1) {
   const T alpha = static_cast<T>(s.alpha);
   const int64_t panels = (s.m + kDotRows - 1) / kDotRows;
-  for (int64_t j = col0; j < col1; j += kDotCols) {
-    const int64_t cols = std::min<int64_t>(kDotCols, col1 - j);
-    for (int64_t i = 0; i < panels; ++i) {
-      const int64_t r0 = s.m * i / panels;
-      const int64_t rows = s.m * (i + 1) / panels - r0;
-      const T* const from = a + r0 * a_row;
-      if (HWY_LIKELY(cols == kDotCols)) {
-        DotRows(rows, s.k, from, a_row, b + j * b_col, b_col, alpha, c + r0 * c_row + j, c_row);
-        continue;
-      }
-      // The last columns again and again: one B row stands for those that are missing.
-      T tile[kDotRows * kDotCols];
-      for (int64_t l = 0; l < cols; ++l) {
-        DotRows(rows, s.k, from, a_row, b + (j + l) * b_col, int64_t{0}, alpha, tile,
-                int64_t{kDotCols});
-        for (int64_t r = 0; r < rows; ++r) c[(r0 + r) * c_row + j + l] = tile[r * kDotCols];
+  for (int64_t p0 = 0; p0 == 0 || p0 < s.k; p0 += kc) {
+    const int64_t depth = std::min(kc, s.k - p0);
+    for (int64_t j = col0; j < col1; j += kDotCols) {
+      const int64_t cols = std::min<int64_t>(kDotCols, col1 - j);
+      for (int64_t i = 0; i < panels; ++i) {
+        const int64_t r0 = s.m * i / panels;
+        const int64_t rows = s.m * (i + 1) / panels - r0;
+        const T* const from = a + r0 * a_row + p0;
+        T* const to = c + r0 * c_row + j;
+        if (HWY_LIKELY(cols == kDotCols)) {
+          DotRows(rows, depth, from, a_row, b + j * b_col + p0, b_col, alpha, p0 > 0, to, c_row);
+          continue;
+        }
+        // The last columns one by one: each stands for those that are missing as well.
+        T tile[kDotRows * kDotCols];
+        for (int64_t l = 0; l < cols; ++l) {
+          DotRows(rows, depth, from, a_row, b + (j + l) * b_col + p0, int64_t{0}, alpha, false,
+                  tile, int64_t{kDotCols});
+          for (int64_t r = 0; r < rows; ++r)
+            to[r * c_row + l] = tile[r * kDotCols] + (p0 > 0 ? to[r * c_row + l] : T{0});
+        }
       }
     }
   }

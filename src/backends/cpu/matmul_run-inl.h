@@ -99,7 +99,7 @@ void RunDots(const MatmulPlan& p, const Launch& l) {
   const GemmEpilogue<T> e = EpilogueOf<T>(p, l);
   ForEachProduct<T>(p, l, [&](const T* a, const T* b, T* c, int64_t) HWY_ATTR {
     const auto part = [&](int64_t col0, int64_t col1) HWY_ATTR {
-      GemmDots(p.s, e, a, p.a_row, b, p.b_col, c, p.c_row, col0, col1);
+      GemmDots(p.s, p.blocks.kc, e, a, p.a_row, b, p.b_col, c, p.c_row, col0, col1);
     };
     if (p.threads > 1)
       parallel_ranges(p.s.n, int64_t{kDotCols}, part);
@@ -157,7 +157,7 @@ inline Support GemvTakes(const MatmulPlan& p, const DeviceInfo&) {
 }
 
 inline Support DotsTakes(const MatmulPlan& p, const DeviceInfo&) {
-  constexpr int64_t kMostRows = 48;  // more pay for packing b
+  constexpr int64_t kMostRows = 6;  // more pay for packing b
   if (p.b_k != 1 || p.a_k != 1) return Support::no("a sum's terms are apart");
   if (p.c_col != 1) return Support::no("out's columns are apart");
   if (p.s.m > kMostRows) return Support::no(cat("more than ", kMostRows, " rows: ", p.s.m));
@@ -201,6 +201,9 @@ inline void PrepareGemv(MatmulPlan p, const DeviceInfo& info, Prepared& out) {
 }
 
 inline void PrepareDots(MatmulPlan p, const DeviceInfo& info, Prepared& out) {
+  constexpr int64_t kShallow = 256;  // adding up the lanes would cost more than it saves
+  const int64_t fits = info.l1_bytes / 2 / (p.s.m * dtype_size(p.dtype)) / 64 * 64;
+  p.blocks.kc = std::max(fits, kShallow);
   ShareOut(p, info, FlopsOf(p) * static_cast<double>(p.batch) > kParallelFlops);
   out.set(p);
 }

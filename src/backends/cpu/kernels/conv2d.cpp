@@ -120,6 +120,7 @@ struct ImageColumns {
   const ConvParams& p;
   const T* x;  // first channel of the group, of one image
 
+  [[nodiscard]] HWY_INLINE bool by_rows() const { return false; }
   [[nodiscard]] HWY_INLINE Ahead ahead(int64_t, int64_t, int64_t, int64_t, int64_t, int64_t) const {
     return {};
   }
