@@ -20,7 +20,7 @@ int main(int argc, char** argv) try {
   for (int file = 3; file < argc; ++file) {
     std::vector<lc::Case> lines = lc::read_cases(argv[file], "smoke");
     for (lc::Case& c : lc::read_cases(argv[file], "full")) lines.push_back(std::move(c));
-    for (const lc::Case& c : lc::with_float64(lines)) {
+    for (const lc::Case& c : lc::with_other_floats(lines)) {
       const std::string_view op = c.op->name;
       const bool special = op != "attention" && op != "conv2d";
       for (uint64_t seed = first; seed < first + seeds; ++seed) {

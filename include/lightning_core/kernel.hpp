@@ -84,6 +84,9 @@ struct KernelDef {
   void (*prepare)(const OpCall&, const DeviceInfo&, Prepared&) = nullptr;
   /// Must not throw: all that can fail fails in plan() or before the launch.
   void (*launch)(const Launch&) = nullptr;
+  /// Floating dtypes that operands may have. Where a float16 or bfloat16 operand is not among them,
+  /// the planner offers the call in float32, with conversion steps around the kernel.
+  DTypeSet floats = kWideFloatTypes;
 };
 
 }  // namespace lc

@@ -237,7 +237,10 @@ struct OpDef {
 /// Throws kInvalidValue listing near names.
 [[nodiscard]] const OpDef& get_op(std::string_view name);
 
-inline constexpr DTypeSet kFloatTypes = dtype_bit(DType::kFloat32) | dtype_bit(DType::kFloat64);
+/// Storage of 16 bits, computed in float32 and rounded once.
+inline constexpr DTypeSet kHalfTypes = dtype_bit(DType::kFloat16) | dtype_bit(DType::kBFloat16);
+inline constexpr DTypeSet kWideFloatTypes = dtype_bit(DType::kFloat32) | dtype_bit(DType::kFloat64);
+inline constexpr DTypeSet kFloatTypes = kWideFloatTypes | kHalfTypes;
 inline constexpr DTypeSet kIndexTypes = dtype_bit(DType::kInt32) | dtype_bit(DType::kInt64);
 inline constexpr DTypeSet kAllTypes = ((1u << kDTypes) - 1) & ~1u;
 

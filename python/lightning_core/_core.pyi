@@ -284,7 +284,7 @@ class Tensor:
     def __dlpack__(self, **kwargs: Any) -> Any:
         """DLPack capsule on the same memory."""
 
-    def __dlpack_device__(self) -> Any:
+    def __dlpack_device__(self) -> tuple[Any, ...]:
         """DLPack's device pair."""
 
     def __add__(self, arg: Any, /) -> Tensor: ...
@@ -554,7 +554,7 @@ def parse_case(line: str, seed: int = 1) -> Case:
     """Parses a case line. ValueError that says what is wrong in it."""
 
 def read_cases(path: str, section: str = '', seed: int = 1) -> list[Case]:
-    """Cases of a file's section, each also in float64."""
+    """Cases of a file's section, each also in the other float dtypes."""
 
 @overload
 def abs(x: Tensor, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -563,7 +563,7 @@ def abs(x: Operand, *, out: Array | None = None, device: str | None = None, poli
     """
     |x|.
 
-    x: float32 or float64, any shape; out has its dtype and shape and may be x itself.
+    x: any float, any shape; out has its dtype and shape and may be x itself.
     """
 @overload
 def add(a: Tensor, b: Operand, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -572,7 +572,7 @@ def add(a: Operand, b: Operand, *, out: Array | None = None, device: str | None 
     """
     a + b.
 
-    a, b: float32 or float64 (the wider is computed in), shapes that broadcast as NumPy's. Raises where they do not. out may be a or b itself where it has their shape.
+    a, b: any floats (promoted as NumPy does; float16 with bfloat16 gives float32), shapes that broadcast as NumPy's. Raises where they do not. out may be a or b itself where it has their shape.
     """
 @overload
 def argmax(x: Tensor, axis: int | Sequence[int] | None = None, keepdims: bool = False, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -640,7 +640,7 @@ def ceil(x: Operand, *, out: Array | None = None, device: str | None = None, pol
     """
     Smallest integer not below x.
 
-    x: float32 or float64, any shape; out has its dtype and shape and may be x itself.
+    x: any float, any shape; out has its dtype and shape and may be x itself.
     """
 @overload
 def concat(*xs: Tensor | Sequence[Tensor], axis: int = 0, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -676,7 +676,7 @@ def cos(x: Operand, *, out: Array | None = None, device: str | None = None, poli
     """
     Cosine of x in radians.
 
-    x: float32 or float64, any shape; out has its dtype and shape and may be x itself.
+    x: any float, any shape; out has its dtype and shape and may be x itself.
     """
 @overload
 def div(a: Tensor, b: Operand, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -685,7 +685,7 @@ def div(a: Operand, b: Operand, *, out: Array | None = None, device: str | None 
     """
     a / b; division by 0 as IEEE 754 has it.
 
-    a, b: float32 or float64 (the wider is computed in), shapes that broadcast as NumPy's. Raises where they do not. out may be a or b itself where it has their shape.
+    a, b: any floats (promoted as NumPy does; float16 with bfloat16 gives float32), shapes that broadcast as NumPy's. Raises where they do not. out may be a or b itself where it has their shape.
     """
 @overload
 def embedding(indices: Tensor, weight: Operand, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -704,7 +704,7 @@ def equal(a: Operand, b: Operand, *, out: Array | None = None, device: str | Non
     """
     a == b.
 
-    a, b: float32 or float64 (the wider is computed in), shapes that broadcast as NumPy's. Raises where they do not. out is bool; a comparison with NaN is false, but for not_equal.
+    a, b: any floats (promoted as NumPy does; float16 with bfloat16 gives float32), shapes that broadcast as NumPy's. Raises where they do not. out is bool; a comparison with NaN is false, but for not_equal.
     """
 @overload
 def erf(x: Tensor, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -713,7 +713,7 @@ def erf(x: Operand, *, out: Array | None = None, device: str | None = None, poli
     """
     Error function.
 
-    x: float32 or float64, any shape; out has its dtype and shape and may be x itself.
+    x: any float, any shape; out has its dtype and shape and may be x itself.
     """
 @overload
 def exp(x: Tensor, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -722,7 +722,7 @@ def exp(x: Operand, *, out: Array | None = None, device: str | None = None, poli
     """
     e to the x.
 
-    x: float32 or float64, any shape; out has its dtype and shape and may be x itself.
+    x: any float, any shape; out has its dtype and shape and may be x itself.
     """
 @overload
 def expm1(x: Tensor, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -731,7 +731,7 @@ def expm1(x: Operand, *, out: Array | None = None, device: str | None = None, po
     """
     exp(x) - 1, accurate near 0.
 
-    x: float32 or float64, any shape; out has its dtype and shape and may be x itself.
+    x: any float, any shape; out has its dtype and shape and may be x itself.
     """
 @overload
 def floor(x: Tensor, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -740,7 +740,7 @@ def floor(x: Operand, *, out: Array | None = None, device: str | None = None, po
     """
     Largest integer not above x.
 
-    x: float32 or float64, any shape; out has its dtype and shape and may be x itself.
+    x: any float, any shape; out has its dtype and shape and may be x itself.
     """
 @overload
 def gelu(x: Tensor, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -749,7 +749,7 @@ def gelu(x: Operand, *, out: Array | None = None, device: str | None = None, pol
     """
     Gaussian error linear unit, exact: x * Phi(x) (Hendrycks and Gimpel 2016).
 
-    x: float32 or float64, any shape; out has its dtype and shape and may be x itself.
+    x: any float, any shape; out has its dtype and shape and may be x itself.
     """
 @overload
 def gelu_tanh(x: Tensor, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -758,7 +758,7 @@ def gelu_tanh(x: Operand, *, out: Array | None = None, device: str | None = None
     """
     GELU by its tanh approximation (Hendrycks and Gimpel 2016).
 
-    x: float32 or float64, any shape; out has its dtype and shape and may be x itself.
+    x: any float, any shape; out has its dtype and shape and may be x itself.
     """
 @overload
 def greater(a: Tensor, b: Operand, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -767,7 +767,7 @@ def greater(a: Operand, b: Operand, *, out: Array | None = None, device: str | N
     """
     a > b.
 
-    a, b: float32 or float64 (the wider is computed in), shapes that broadcast as NumPy's. Raises where they do not. out is bool; a comparison with NaN is false, but for not_equal.
+    a, b: any floats (promoted as NumPy does; float16 with bfloat16 gives float32), shapes that broadcast as NumPy's. Raises where they do not. out is bool; a comparison with NaN is false, but for not_equal.
     """
 @overload
 def greater_equal(a: Tensor, b: Operand, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -776,7 +776,7 @@ def greater_equal(a: Operand, b: Operand, *, out: Array | None = None, device: s
     """
     a >= b.
 
-    a, b: float32 or float64 (the wider is computed in), shapes that broadcast as NumPy's. Raises where they do not. out is bool; a comparison with NaN is false, but for not_equal.
+    a, b: any floats (promoted as NumPy does; float16 with bfloat16 gives float32), shapes that broadcast as NumPy's. Raises where they do not. out is bool; a comparison with NaN is false, but for not_equal.
     """
 @overload
 def layer_norm(x: Tensor, weight: Operand | None = None, bias: Operand | None = None, eps: float = 1e-05, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -794,7 +794,7 @@ def less(a: Operand, b: Operand, *, out: Array | None = None, device: str | None
     """
     a < b.
 
-    a, b: float32 or float64 (the wider is computed in), shapes that broadcast as NumPy's. Raises where they do not. out is bool; a comparison with NaN is false, but for not_equal.
+    a, b: any floats (promoted as NumPy does; float16 with bfloat16 gives float32), shapes that broadcast as NumPy's. Raises where they do not. out is bool; a comparison with NaN is false, but for not_equal.
     """
 @overload
 def less_equal(a: Tensor, b: Operand, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -803,7 +803,7 @@ def less_equal(a: Operand, b: Operand, *, out: Array | None = None, device: str 
     """
     a <= b.
 
-    a, b: float32 or float64 (the wider is computed in), shapes that broadcast as NumPy's. Raises where they do not. out is bool; a comparison with NaN is false, but for not_equal.
+    a, b: any floats (promoted as NumPy does; float16 with bfloat16 gives float32), shapes that broadcast as NumPy's. Raises where they do not. out is bool; a comparison with NaN is false, but for not_equal.
     """
 @overload
 def linear(x: Tensor, weight: Operand, bias: Operand | None = None, activation: str | None = 'none', *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -821,7 +821,7 @@ def log(x: Operand, *, out: Array | None = None, device: str | None = None, poli
     """
     Natural logarithm; -inf at 0, NaN below.
 
-    x: float32 or float64, any shape; out has its dtype and shape and may be x itself.
+    x: any float, any shape; out has its dtype and shape and may be x itself.
     """
 @overload
 def log1p(x: Tensor, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -830,7 +830,7 @@ def log1p(x: Operand, *, out: Array | None = None, device: str | None = None, po
     """
     log(1 + x), accurate near 0.
 
-    x: float32 or float64, any shape; out has its dtype and shape and may be x itself.
+    x: any float, any shape; out has its dtype and shape and may be x itself.
     """
 @overload
 def log_softmax(x: Tensor, axis: int = -1, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -850,7 +850,7 @@ def matmul(a: Operand, b: Operand, bias: Operand | None = None, trans_a: bool = 
 
     a: [..., m, k], or [..., k, m] with trans_a; b: [..., k, n], or [..., n, k] with trans_b; leading
     dimensions broadcast. A 1-D operand is a vector, as in np.matmul. bias: [n]. Products are
-    accumulated in the dtype of the operands. Raises where the inner dimensions differ.
+    accumulated in the dtype of the operands, of float16 and bfloat16 in float32. Raises where the inner dimensions differ.
     """
 @overload
 def max(x: Tensor, axes: int | Sequence[int] | None = None, keepdims: bool = False, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None, axis: int | Sequence[int] | None = None) -> Tensor: ...
@@ -877,7 +877,7 @@ def maximum(a: Operand, b: Operand, *, out: Array | None = None, device: str | N
     """
     The larger; NaN if either is.
 
-    a, b: float32 or float64 (the wider is computed in), shapes that broadcast as NumPy's. Raises where they do not. out may be a or b itself where it has their shape.
+    a, b: any floats (promoted as NumPy does; float16 with bfloat16 gives float32), shapes that broadcast as NumPy's. Raises where they do not. out may be a or b itself where it has their shape.
     """
 @overload
 def mean(x: Tensor, axes: int | Sequence[int] | None = None, keepdims: bool = False, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None, axis: int | Sequence[int] | None = None) -> Tensor: ...
@@ -904,7 +904,7 @@ def minimum(a: Operand, b: Operand, *, out: Array | None = None, device: str | N
     """
     The smaller; NaN if either is.
 
-    a, b: float32 or float64 (the wider is computed in), shapes that broadcast as NumPy's. Raises where they do not. out may be a or b itself where it has their shape.
+    a, b: any floats (promoted as NumPy does; float16 with bfloat16 gives float32), shapes that broadcast as NumPy's. Raises where they do not. out may be a or b itself where it has their shape.
     """
 @overload
 def mul(a: Tensor, b: Operand, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -913,7 +913,7 @@ def mul(a: Operand, b: Operand, *, out: Array | None = None, device: str | None 
     """
     a * b.
 
-    a, b: float32 or float64 (the wider is computed in), shapes that broadcast as NumPy's. Raises where they do not. out may be a or b itself where it has their shape.
+    a, b: any floats (promoted as NumPy does; float16 with bfloat16 gives float32), shapes that broadcast as NumPy's. Raises where they do not. out may be a or b itself where it has their shape.
     """
 @overload
 def neg(x: Tensor, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -922,7 +922,7 @@ def neg(x: Operand, *, out: Array | None = None, device: str | None = None, poli
     """
     -x.
 
-    x: float32 or float64, any shape; out has its dtype and shape and may be x itself.
+    x: any float, any shape; out has its dtype and shape and may be x itself.
     """
 @overload
 def not_equal(a: Tensor, b: Operand, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -931,7 +931,7 @@ def not_equal(a: Operand, b: Operand, *, out: Array | None = None, device: str |
     """
     a != b.
 
-    a, b: float32 or float64 (the wider is computed in), shapes that broadcast as NumPy's. Raises where they do not. out is bool; a comparison with NaN is false, but for not_equal.
+    a, b: any floats (promoted as NumPy does; float16 with bfloat16 gives float32), shapes that broadcast as NumPy's. Raises where they do not. out is bool; a comparison with NaN is false, but for not_equal.
     """
 @overload
 def pow(a: Tensor, b: Operand, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -940,7 +940,7 @@ def pow(a: Operand, b: Operand, *, out: Array | None = None, device: str | None 
     """
     a to the b; special cases as C's pow.
 
-    a, b: float32 or float64 (the wider is computed in), shapes that broadcast as NumPy's. Raises where they do not. out may be a or b itself where it has their shape.
+    a, b: any floats (promoted as NumPy does; float16 with bfloat16 gives float32), shapes that broadcast as NumPy's. Raises where they do not. out may be a or b itself where it has their shape.
     """
 @overload
 def reciprocal(x: Tensor, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -949,7 +949,7 @@ def reciprocal(x: Operand, *, out: Array | None = None, device: str | None = Non
     """
     1 / x.
 
-    x: float32 or float64, any shape; out has its dtype and shape and may be x itself.
+    x: any float, any shape; out has its dtype and shape and may be x itself.
     """
 @overload
 def relu(x: Tensor, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -958,7 +958,7 @@ def relu(x: Operand, *, out: Array | None = None, device: str | None = None, pol
     """
     max(x, 0); NaN stays NaN.
 
-    x: float32 or float64, any shape; out has its dtype and shape and may be x itself.
+    x: any float, any shape; out has its dtype and shape and may be x itself.
     """
 @overload
 def reshape(x: Tensor, shape: int | Sequence[int] | None, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -985,7 +985,7 @@ def rsqrt(x: Operand, *, out: Array | None = None, device: str | None = None, po
     """
     1 / sqrt(x), not approximated.
 
-    x: float32 or float64, any shape; out has its dtype and shape and may be x itself.
+    x: any float, any shape; out has its dtype and shape and may be x itself.
     """
 @overload
 def sigmoid(x: Tensor, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -994,7 +994,7 @@ def sigmoid(x: Operand, *, out: Array | None = None, device: str | None = None, 
     """
     1 / (1 + exp(-x)).
 
-    x: float32 or float64, any shape; out has its dtype and shape and may be x itself.
+    x: any float, any shape; out has its dtype and shape and may be x itself.
     """
 @overload
 def sign(x: Tensor, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -1003,7 +1003,7 @@ def sign(x: Operand, *, out: Array | None = None, device: str | None = None, pol
     """
     -1, 0 or 1 by the sign of x; NaN stays NaN.
 
-    x: float32 or float64, any shape; out has its dtype and shape and may be x itself.
+    x: any float, any shape; out has its dtype and shape and may be x itself.
     """
 @overload
 def silu(x: Tensor, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -1012,7 +1012,7 @@ def silu(x: Operand, *, out: Array | None = None, device: str | None = None, pol
     """
     x * sigmoid(x) (Elfwing et al. 2017).
 
-    x: float32 or float64, any shape; out has its dtype and shape and may be x itself.
+    x: any float, any shape; out has its dtype and shape and may be x itself.
     """
 @overload
 def sin(x: Tensor, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -1021,7 +1021,7 @@ def sin(x: Operand, *, out: Array | None = None, device: str | None = None, poli
     """
     Sine of x in radians.
 
-    x: float32 or float64, any shape; out has its dtype and shape and may be x itself.
+    x: any float, any shape; out has its dtype and shape and may be x itself.
     """
 @overload
 def slice(x: Tensor, axis: int = 0, start: int = 0, stop: int = 9223372036854775807, step: int = 1, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -1046,7 +1046,7 @@ def softplus(x: Operand, *, out: Array | None = None, device: str | None = None,
     """
     log(1 + exp(x)).
 
-    x: float32 or float64, any shape; out has its dtype and shape and may be x itself.
+    x: any float, any shape; out has its dtype and shape and may be x itself.
     """
 @overload
 def sqrt(x: Tensor, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -1055,7 +1055,7 @@ def sqrt(x: Operand, *, out: Array | None = None, device: str | None = None, pol
     """
     Square root; NaN below 0.
 
-    x: float32 or float64, any shape; out has its dtype and shape and may be x itself.
+    x: any float, any shape; out has its dtype and shape and may be x itself.
     """
 @overload
 def square(x: Tensor, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -1064,7 +1064,7 @@ def square(x: Operand, *, out: Array | None = None, device: str | None = None, p
     """
     x * x.
 
-    x: float32 or float64, any shape; out has its dtype and shape and may be x itself.
+    x: any float, any shape; out has its dtype and shape and may be x itself.
     """
 @overload
 def sub(a: Tensor, b: Operand, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -1073,7 +1073,7 @@ def sub(a: Operand, b: Operand, *, out: Array | None = None, device: str | None 
     """
     a - b.
 
-    a, b: float32 or float64 (the wider is computed in), shapes that broadcast as NumPy's. Raises where they do not. out may be a or b itself where it has their shape.
+    a, b: any floats (promoted as NumPy does; float16 with bfloat16 gives float32), shapes that broadcast as NumPy's. Raises where they do not. out may be a or b itself where it has their shape.
     """
 @overload
 def sum(x: Tensor, axes: int | Sequence[int] | None = None, keepdims: bool = False, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None, axis: int | Sequence[int] | None = None) -> Tensor: ...
@@ -1091,7 +1091,7 @@ def tanh(x: Operand, *, out: Array | None = None, device: str | None = None, pol
     """
     Hyperbolic tangent.
 
-    x: float32 or float64, any shape; out has its dtype and shape and may be x itself.
+    x: any float, any shape; out has its dtype and shape and may be x itself.
     """
 @overload
 def transpose(x: Tensor, axes: int | Sequence[int] | None = None, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None, axis: int | Sequence[int] | None = None) -> Tensor: ...

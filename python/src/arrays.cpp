@@ -7,6 +7,7 @@
 #include <bit>
 #include <new>
 #include <stdexcept>
+#include <string_view>
 
 #include "tensor_type.hpp"
 
@@ -15,6 +16,10 @@ namespace {
 
 // From this size on results live in the caching pool: fresh pages would cost more than the op.
 constexpr int64_t kPoolBytes = 64 << 10;
+
+/// Type number of a NumPy dtype named bfloat16 that some package registered (ml_dtypes does), once
+/// an array of it was seen. Under the GIL.
+int g_bfloat16 = NPY_NOTYPE;
 
 DType dtype_of(int type) {
   switch (type) {
@@ -37,8 +42,17 @@ DType dtype_of(int type) {
     case NPY_LONGLONG:
       return DType::kInt64;
     default:
-      return DType::kNone;
+      return type == g_bfloat16 ? DType::kBFloat16 : DType::kNone;
   }
+}
+
+DType dtype_of(PyArrayObject* array) {
+  const int type = PyArray_TYPE(array);
+  if (PyTypeNum_ISUSERDEF(type) && g_bfloat16 == NPY_NOTYPE && PyArray_ITEMSIZE(array) == 2) {
+    const std::string_view name = PyArray_DESCR(array)->typeobj->tp_name;
+    if (name == "ml_dtypes.bfloat16" || name == "bfloat16") g_bfloat16 = type;
+  }
+  return dtype_of(type);
 }
 
 int type_of(DType dtype) {
@@ -50,7 +64,7 @@ int type_of(DType dtype) {
     case DType::kFloat16:
       return NPY_FLOAT16;
     case DType::kBFloat16:
-      return NPY_UINT16;  // NumPy has no bfloat16: its bits
+      return g_bfloat16 != NPY_NOTYPE ? g_bfloat16 : NPY_UINT16;  // NumPy has none: its bits
     case DType::kInt8:
       return NPY_INT8;
     case DType::kUInt8:
@@ -99,6 +113,9 @@ bool refuse_rank(const char* op, const char* name, int rank) {
   return false;
 }
 
+/// NumPy type that arrays of other numbers are cast to on their way to `dtype`.
+int cast_type(DType dtype) { return type_of(dtype == DType::kBFloat16 ? DType::kFloat32 : dtype); }
+
 /// DLPack where the object offers it, else whatever numpy.asarray makes of it. New reference.
 PyObject* as_numpy(PyObject* object) {
   if (PyObject_HasAttrString(object, "__dlpack__")) {
@@ -114,7 +131,7 @@ PyObject* as_numpy(PyObject* object) {
 
 /// dtype a list of Python numbers becomes for an op that accepts `accepted`.
 int list_type(PyArrayObject* array, DTypeSet accepted) {
-  const DType have = dtype_of(PyArray_TYPE(array));
+  const DType have = dtype_of(array);
   if (have == DType::kBool && (accepted & dtype_bit(DType::kBool)) != 0) return NPY_BOOL;
   if ((accepted & dtype_bit(DType::kFloat32)) != 0) return NPY_FLOAT32;
   if (have == DType::kInt64 || have == DType::kInt32) return NPY_INT64;
@@ -135,8 +152,9 @@ bool read_array(PyObject* object, const char* op, const char* name, DTypeSet acc
   PyArrayObject* array = nullptr;
   if (PyArray_Check(object)) [[likely]] {
     array = reinterpret_cast<PyArrayObject*>(object);
-    const DType dtype = dtype_of(PyArray_TYPE(array));
+    const DType dtype = dtype_of(array);
     if (PyArray_NDIM(array) > kMaxRank) return refuse_rank(op, name, PyArray_NDIM(array));
+    held.bfloat16_array = held.bfloat16_array || dtype == DType::kBFloat16;
     if (dtype != DType::kNone && view_of(array, dtype, view)) [[likely]]
       return true;
     Py_INCREF(object);
@@ -161,14 +179,29 @@ bool read_array(PyObject* object, const char* op, const char* name, DTypeSet acc
     return true;
   } else {
     PyObject* made = as_numpy(object);
-    if (made == nullptr) return false;
+    if (made == nullptr) {
+      if (!PyObject_HasAttrString(object, "__dlpack__")) return false;
+      // A dtype that NumPy lacks.
+      PyObject* error[3];
+      PyErr_Fetch(&error[0], &error[1], &error[2]);
+      made = bfloat16_tensor(object, &held.bytes_copied);
+      if (made == nullptr) {
+        PyErr_Restore(error[0], error[1], error[2]);
+        return false;
+      }
+      for (PyObject* part : error) Py_XDECREF(part);
+      *view = tensor_of(made)->view();
+      *is_tensor = true;
+      held.add(made);
+      return true;
+    }
     array = reinterpret_cast<PyArrayObject*>(made);
     if (PyList_Check(object) || PyTuple_Check(object)) {
       if (PyArray_TYPE(array) == NPY_OBJECT) {
         Py_DECREF(made);
         return refuse_type(op, name, accepted, "a list that is no array of numbers");
       }
-      const int type = cast_to != DType::kNone ? type_of(cast_to) : list_type(array, accepted);
+      const int type = cast_to != DType::kNone ? cast_type(cast_to) : list_type(array, accepted);
       PyObject* cast = PyArray_Cast(array, type);
       Py_DECREF(made);
       if (cast == nullptr) return false;
@@ -176,15 +209,16 @@ bool read_array(PyObject* object, const char* op, const char* name, DTypeSet acc
     }
   }
   // `array` is a new reference from here on.
-  if (dtype_of(PyArray_TYPE(array)) == DType::kNone && cast_to != DType::kNone &&
+  if (dtype_of(array) == DType::kNone && cast_to != DType::kNone &&
       (PyArray_ISINTEGER(array) || PyArray_ISFLOAT(array))) {
-    PyObject* cast = PyArray_Cast(array, type_of(cast_to));
+    PyObject* cast = PyArray_Cast(array, cast_type(cast_to));
     Py_DECREF(array);
     if (cast == nullptr) return false;
     array = reinterpret_cast<PyArrayObject*>(cast);
     held.bytes_copied += PyArray_NBYTES(array);
   }
-  const DType dtype = dtype_of(PyArray_TYPE(array));
+  const DType dtype = dtype_of(array);
+  held.bfloat16_array = held.bfloat16_array || dtype == DType::kBFloat16;
   if (dtype == DType::kNone) {
     PyObject* text = PyObject_Str(reinterpret_cast<PyObject*>(PyArray_DESCR(array)));
     refuse_type(op, name, accepted, text != nullptr ? PyUnicode_AsUTF8(text) : "?");
@@ -228,7 +262,7 @@ bool read_out(PyObject* object, const char* op, View* view, bool* is_tensor) {
     return false;
   }
   if (PyArray_NDIM(array) > kMaxRank) return refuse_rank(op, "out", PyArray_NDIM(array));
-  const DType dtype = dtype_of(PyArray_TYPE(array));
+  const DType dtype = dtype_of(array);
   if (dtype == DType::kNone || !view_of(array, dtype, view)) {
     PyObject* text = PyObject_Str(reinterpret_cast<PyObject*>(PyArray_DESCR(array)));
     PyErr_Format(

@@ -29,6 +29,8 @@ class Held {
   [[nodiscard]] int count() const { return n_; }
   /// Bytes copied because an array could not be read where it lies.
   int64_t bytes_copied = 0;
+  /// An array of a registered NumPy dtype bfloat16 was among them: results may be such arrays too.
+  bool bfloat16_array = false;
   /// Borrowed: the object taken over last.
   [[nodiscard]] PyObject* last() const { return objects_[n_ - 1]; }
 
@@ -47,8 +49,8 @@ struct Number {
 
 /// Fills `view` with the memory of a Python argument. `spec` says which dtypes the op takes (lists
 /// become one of them). For a plain Python number only `number` is set. Sets a Python error and
-/// returns false where the argument is no array. `is_tensor` is set for lc.Tensor. Arrays of numbers
-/// whose dtype the runtime lacks become `cast_to`, if that is a dtype.
+/// returns false where the argument is no array. `is_tensor` is set for lc.Tensor. Arrays of
+/// numbers whose dtype the runtime lacks become `cast_to`, if that is a dtype.
 bool read_array(PyObject* object, const char* op, const char* name, DTypeSet accepted, View* view,
                 Number* number, Held& held, bool* is_tensor, DType cast_to = DType::kNone);
 

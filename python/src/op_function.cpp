@@ -113,6 +113,7 @@ class Parser {
   PyObject* out = nullptr;    // borrowed; the caller's output
   PyObject* first = nullptr;  // borrowed; the first input, or the array made of it
   bool tensors = false;
+  [[nodiscard]] bool bfloat16_arrays() const { return held_.bfloat16_array; }
 
  private:
   bool add_input(PyObject* value) {
@@ -131,8 +132,8 @@ class Parser {
     if (value == Py_None && spec.optional) return true;
     const int held = held_.count();
     Number number;
-    if (!read_array(value, op_.name, spec.name, spec.dtypes, &call_.in[i], &number, held_,
-                    &tensors, cast_to_))
+    if (!read_array(value, op_.name, spec.name, spec.dtypes, &call_.in[i], &number, held_, &tensors,
+                    cast_to_))
       return false;
     if (i == 0) first = held_.count() > held ? held_.last() : value;
     if (number.is) {
@@ -261,9 +262,10 @@ PyObject* call_function(PyObject* self, PyObject* const* args, Py_ssize_t nargs,
       if (PyObject_TypeCheck(parser.first, array_type()))
         return window_array(call.out[0], parser.first);
     }
-    // NumPy has no bfloat16: such a result travels in a Tensor. A number becomes an array by a
-    // copy.
-    const bool tensor = parser.tensors || call.out[0].dtype == DType::kBFloat16;
+    // NumPy has no bfloat16: such a result travels in a Tensor, unless the caller has a package
+    // that gives NumPy the dtype. A number becomes an array by a copy.
+    const bool tensor =
+        parser.tensors || (call.out[0].dtype == DType::kBFloat16 && !parser.bfloat16_arrays());
     if (tensor || p.is_view()) {
       call.out[0] = View{};
       Tensor made = call_op1(call);

@@ -1,6 +1,7 @@
 #include "tensor_type.hpp"
 
 #include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -58,6 +59,24 @@ nb::object numpy_of(const Tensor& t) {
   PyObject* array = tensor_array(t);
   if (array == nullptr) throw nb::python_error();
   return nb::steal(array);
+}
+
+constexpr nb::dlpack::dtype kBFloat16Code = {static_cast<uint8_t>(nb::dlpack::dtype_code::Bfloat),
+                                             16, 1};
+
+/// What NumPy does for the other dtypes.
+nb::object bfloat16_dlpack(const Tensor& t, const nb::kwargs& kwargs) {
+  const nb::capsule owner(new Storage(t.storage()),
+                          [](void* p) noexcept { delete static_cast<Storage*>(p); });
+  size_t shape[kMaxRank];
+  int64_t strides[kMaxRank];
+  for (int i = 0; i < t.rank(); ++i) {
+    shape[i] = static_cast<size_t>(t.shape()[i]);
+    strides[i] = t.strides()[i];
+  }
+  const nb::ndarray<nb::array_api> array(t.view().data, static_cast<size_t>(t.rank()), shape, owner,
+                                         strides, kBFloat16Code, nb::device::cpu::value);
+  return nb::cast(array).attr("__dlpack__")(**kwargs);
 }
 
 nb::object flat_numpy(const Tensor& t) {
@@ -233,8 +252,7 @@ void bind_tensor(nb::module_& m, const char* name, DType dtype) {
         [](const PyTensor& s, const PyTensorView& w) {
           if (w.device != s.t.device())
             invalid("view", device_name(s.t.device()), device_name(w.device));
-          if (w.dtype != s.t.dtype())
-            invalid("view", dtype_name(s.t.dtype()), dtype_name(w.dtype));
+          if (w.dtype != s.t.dtype()) invalid("view", dtype_name(s.t.dtype()), dtype_name(w.dtype));
           check_contract(w.shape, w.strides, w.offset, s.t.numel());
         },
         nb::arg("view"), "RuntimeError if the view does not fit this tensor.");
@@ -348,12 +366,13 @@ void bind_tensor(nb::module_& m, const char* name, DType dtype) {
     c.def(
         "__dlpack__",
         [](const PyTensor& s, nb::kwargs kwargs) {
-          return numpy_of(s.t).attr("__dlpack__")(**kwargs);
+          if (s.t.dtype() == DType::kBFloat16) return bfloat16_dlpack(s.t, kwargs);
+          return nb::object(numpy_of(s.t).attr("__dlpack__")(**kwargs));
         },
         "DLPack capsule on the same memory.");
     c.def(
         "__dlpack_device__",
-        [](const PyTensor& s) { return numpy_of(s.t).attr("__dlpack_device__")(); },
+        [](const PyTensor&) { return nb::make_tuple(nb::device::cpu::value, 0); },
         "DLPack's device pair.");
     const auto op = [&](const char* method, const char* reflected, const char* name_of_op) {
       c.def(method, [name_of_op](const PyTensor& s, nb::handle other) {
@@ -436,6 +455,45 @@ PyObject* wrap_tensor(const Tensor& tensor) {
   return nb::cast(PyTensor{tensor}).release().ptr();
 }
 
+PyObject* bfloat16_tensor(PyObject* object, int64_t* copied) noexcept {
+  try {
+    const auto tensor_on = [](auto array) {
+      View view(const_cast<void*>(static_cast<const void*>(array.data())), DType::kBFloat16,
+                Shape{});
+      view.shape.resize(static_cast<int>(array.ndim()));
+      view.strides.resize(static_cast<int>(array.ndim()));
+      for (int i = 0; i < static_cast<int>(array.ndim()); ++i) {
+        view.shape[i] = static_cast<int64_t>(array.shape(static_cast<size_t>(i)));
+        view.strides[i] = array.stride(static_cast<size_t>(i));
+      }
+      using Array = decltype(array);
+      return Tensor(Storage(new Array(array),
+                            [](void* p) {
+                              const nb::gil_scoped_acquire gil;
+                              delete static_cast<Array*>(p);
+                            }),
+                    view);
+    };
+    const auto fits = [](const auto& array) {
+      return array.is_valid() && array.dtype() == kBFloat16Code && array.ndim() <= kMaxRank &&
+             array.device_type() == nb::device::cpu::value;
+    };
+    nb::ndarray<> writeable;
+    if (nb::try_cast(nb::handle(object), writeable)) {
+      if (fits(writeable)) return wrap_tensor(tensor_on(writeable));
+      return nullptr;
+    }
+    nb::ndarray<nb::ro> fixed;
+    if (!nb::try_cast(nb::handle(object), fixed) || !fits(fixed)) return nullptr;
+    const Tensor copy = tensor_on(fixed).copy();
+    *copied += copy.view().nbytes();
+    return wrap_tensor(copy);
+  } catch (...) {
+    PyErr_Clear();
+    return nullptr;
+  }
+}
+
 void bind_tensors(nb::module_& m) {
   auto view = nb::class_<PyTensorView>(m, "TensorView", "Metadata of a window on a Tensor.");
   bind_view(view);
@@ -445,7 +503,15 @@ void bind_tensors(nb::module_& m) {
   m.def(
       "from_dlpack",
       [](nb::handle object) {
-        nb::object array = nb::module_::import_("numpy").attr("from_dlpack")(object);
+        nb::object array;
+        try {
+          array = nb::module_::import_("numpy").attr("from_dlpack")(object);
+        } catch (nb::python_error& error) {
+          int64_t copied = 0;
+          PyObject* made = bfloat16_tensor(object.ptr(), &copied);
+          if (made == nullptr) throw;
+          return nb::steal(made);
+        }
         Held held;
         View view;
         Number number;

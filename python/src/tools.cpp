@@ -262,12 +262,12 @@ void bind_tools(nb::module_& m) {
       "read_cases",
       [](const std::string& path, const std::string& section, uint64_t seed) {
         std::vector<PyCase> cases;
-        for (Case& c : with_float64(read_cases(path, section)))
+        for (Case& c : with_other_floats(read_cases(path, section)))
           cases.push_back({std::move(c), {}, seed, nullptr});
         return cases;
       },
       nb::arg("path"), nb::arg("section") = "", nb::arg("seed") = 1,
-      "Cases of a file's section, each also in float64.");
+      "Cases of a file's section, each also in the other float dtypes.");
 }
 
 }  // namespace lc::python

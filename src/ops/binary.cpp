@@ -18,7 +18,8 @@ struct Row {
 
 const Row kRows[] = {
 #define LC_SHAPES_DOC                                                                            \
-  ".\n\na, b: float32 or float64 (the wider is computed in), shapes that broadcast as NumPy's. " \
+  ".\n\na, b: any floats (promoted as NumPy does; float16 with bfloat16 gives float32), shapes " \
+  "that broadcast as NumPy's. "                                                                  \
   "Raises where they do not."
 #define LC_BINARY(name, SimdName, expr, flops, coef, doc) \
   {#name, [](double a, double b) -> double { return expr; },           \

@@ -12,7 +12,8 @@ constexpr const char* kDoc =
     "a: [..., m, k], or [..., k, m] with trans_a; b: [..., k, n], or [..., n, k] with trans_b; "
     "leading\n"
     "dimensions broadcast. A 1-D operand is a vector, as in np.matmul. bias: [n]. Products are\n"
-    "accumulated in the dtype of the operands. Raises where the inner dimensions differ.";
+    "accumulated in the dtype of the operands, of float16 and bfloat16 in float32. Raises where "
+    "the inner dimensions differ.";
 
 /// The operand as a matrix: a vector a is one row, a vector b one column.
 struct Matrices {

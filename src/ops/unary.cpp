@@ -20,7 +20,7 @@ struct Row {
 const Row kRows[] = {
 #define LC_UNARY(name, SimdName, expr, flops, coef, doc)        \
   {#name, [](double x) -> double { return expr; }, flops, coef, \
-   doc ".\n\nx: float32 or float64, any shape; out has its dtype and shape and may be x itself."},
+   doc ".\n\nx: any float, any shape; out has its dtype and shape and may be x itself."},
 #include "ops/unary.inc"
 #undef LC_UNARY
 };

@@ -196,9 +196,26 @@ Range range_of(const OpCall& call, int input) {
   return {};
 }
 
+/// Smallest positive value.
+double smallest(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return 0x1p-149;
+    case DType::kFloat16:
+      return 0x1p-24;
+    case DType::kBFloat16:
+      return 0x1p-133;
+    default:
+      return 0x1p-1074;
+  }
+}
+
+bool is_half(DType dtype) { return (kHalfTypes & dtype_bit(dtype)) != 0; }
+
 double special_value(uint64_t which, DType dtype) {
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
-  const bool narrow = dtype == DType::kFloat32;
+  const double tiny = smallest(dtype);
+  const double normal = tiny / dtype_eps(dtype);
   switch (which % 8) {
     case 0:
       return std::numeric_limits<double>::quiet_NaN();
@@ -209,11 +226,11 @@ double special_value(uint64_t which, DType dtype) {
     case 3:
       return -0.0;
     case 4:
-      return narrow ? 0x1p-149 : 0x1p-1074;
+      return tiny;
     case 5:
-      return narrow ? -0x1.8p-130 : -0x1.8p-1030;
+      return -0.75 * normal;
     case 6:
-      return narrow ? 0x1p-126 : 0x1p-1022;
+      return normal;
     default:
       return 0.0;
   }
@@ -426,21 +443,25 @@ std::vector<Case> read_cases(const std::string& path, std::string_view section) 
   return cases;
 }
 
-std::vector<Case> with_float64(const std::vector<Case>& cases) {
+std::vector<Case> with_other_floats(const std::vector<Case>& cases, DTypeSet others) {
   std::vector<Case> all;
   for (const Case& c : cases) {
     all.push_back(c);
     bool f32 = false;
-    bool f64 = false;
+    bool other = false;
     for (const CaseInput& input : c.inputs) {
       f32 = f32 || input.dtype == DType::kFloat32;
-      f64 = f64 || input.dtype == DType::kFloat64;
+      other = other || (dtype_is_float(input.dtype) && input.dtype != DType::kFloat32);
     }
-    if (!f32 || f64) continue;
-    std::string text = c.text;
-    for (size_t at = 0; (at = text.find("=f32:", at)) != std::string::npos; ++at)
-      text.replace(at, 5, "=f64:");
-    all.push_back(parse_case(text));
+    if (!f32 || other) continue;
+    for (const DType to : {DType::kFloat64, DType::kFloat16, DType::kBFloat16}) {
+      if ((others & dtype_bit(to)) == 0) continue;
+      const std::string dtype = cat("=", dtype_short_name(to), ":");
+      std::string text = c.text;
+      for (size_t at = 0; (at = text.find("=f32:", at)) != std::string::npos; ++at)
+        text.replace(at, 5, dtype);
+      all.push_back(parse_case(text));
+    }
   }
   return all;
 }
@@ -465,7 +486,16 @@ double error_bound(const OpCall& call, const RefArray& want, int i) {
     if (std::isfinite(x)) scale = std::max(scale, std::fabs(x));
   if (tolerance.coef > 0) scale = std::max(scale, term_scale(call));
   const double length = tolerance.reduce_length != nullptr ? tolerance.reduce_length(call) : 1;
-  return tolerance.coef * dtype_eps(dtype) * std::sqrt(std::max(length, 1.0)) * scale;
+  const double eps = dtype_eps(is_half(dtype) ? DType::kFloat32 : dtype);
+  return tolerance.coef * eps * std::sqrt(std::max(length, 1.0)) * scale;
+}
+
+double rounding_bound(double exact, DType dtype) {
+  if (!is_half(dtype) || !std::isfinite(exact)) return 0;
+  const double tiny = smallest(dtype);
+  const double normal = tiny / dtype_eps(dtype);
+  const double a = std::fabs(exact);
+  return (a < normal ? tiny : std::ldexp(dtype_eps(dtype), std::ilogb(a))) / 2;
 }
 
 Comparison compare(const OpCall& call, std::span<const View> outputs) {
@@ -480,12 +510,14 @@ Comparison compare(const OpCall& call, std::span<const View> outputs) {
                         ", want ", dtype_name(call.out[o].dtype), " ", call.out[o].shape.str());
       return result;
     }
-    const double bound = error_bound(call, w, o);
-    result.bound = std::max(result.bound, bound);
+    const double computing = error_bound(call, w, o);
     for_each_element(got, [&](const char* p, int64_t i) {
       const double x = load_scalar(p, got.dtype);
       const double exact = w[i];
       const double nearest = rounded(exact, got.dtype);
+      // Where nothing is computed, the nearest value is the only right one.
+      const double bound = computing + (computing > 0 ? rounding_bound(exact, got.dtype) : 0.0);
+      result.bound = std::max(result.bound, bound);
       bool fits = false;
       double error = 0;
       if (std::isnan(exact)) {

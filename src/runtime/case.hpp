@@ -39,9 +39,10 @@ struct Case {
 [[nodiscard]] Case parse_case(std::string_view line);
 /// The cases of one section ("smoke", "full", "perf"), or of all for "". Errors name file and line.
 [[nodiscard]] std::vector<Case> read_cases(const std::string& path, std::string_view section = {});
-/// Every line stands for itself and, where it has float32 inputs and no float64 one, for the same
-/// line in float64.
-[[nodiscard]] std::vector<Case> with_float64(const std::vector<Case>& cases);
+/// Every line stands for itself and, where its only floats are float32, for the same line in each
+/// of the dtypes `others`.
+[[nodiscard]] std::vector<Case> with_other_floats(const std::vector<Case>& cases,
+                                                  DTypeSet others = kFloatTypes);
 
 /// A call with filled inputs, which live in `storage`. Values are uniform in [-1, 1) and depend on
 /// `seed` and the line only; where an op's domain is smaller they stay inside: positive for log,
@@ -59,8 +60,11 @@ struct Comparison {
 };
 
 /// coef * eps(dtype of output i) * sqrt(reduce length) * scale. `scale` is the largest finite
-/// magnitude of the reference result `want`, or of the terms it sums, whichever is larger.
+/// magnitude of the reference result `want`, or of the terms it sums, whichever is larger. float16
+/// and bfloat16 results are computed with float32's eps; rounding_bound() is added to that.
 [[nodiscard]] double error_bound(const OpCall& call, const RefArray& want, int i);
+/// Half a unit in the last place of a float16 or bfloat16 result near `exact`; 0 for other dtypes.
+[[nodiscard]] double rounding_bound(double exact, DType dtype);
 /// Runs the float64 reference on the call's inputs and compares outputs with it. The call's output
 /// dtypes and shapes are known (after plan()). NaN must be NaN, infinity the same infinity;
 /// integers and booleans must be equal.

@@ -51,8 +51,9 @@ std::string explain_plan(const Plan& plan) {
         << dtype_name(step.dtype) << "\n";
   for (const ConvertStep& step : plan.out_temps)
     out << "  copies    out " << step.operand
-        << (plan.discard_outputs >> step.operand & 1u ? ": kept, not downloaded"
-                                                      : " through a row-major temporary")
+        << (plan.discard_outputs >> step.operand & 1u
+                ? std::string(": kept, not downloaded")
+                : cat(" through a row-major temporary, ", dtype_name(step.dtype)))
         << "\n";
   for (const ComposedStep& step : plan.steps)
     out << "  step      " << step.plan->call_text << " -> " << step.plan->kernel_name << "\n";

@@ -152,27 +152,64 @@ void prepare_kernel(const KernelDef& kernel, OpCall& call, Plan& plan) {
   plan.workspace_bytes = plan.prepared.workspace_bytes;
 }
 
-/// Walks the device's candidates. False if none takes the call.
+bool is_half(DType dtype) { return (kHalfTypes & dtype_bit(dtype)) != 0; }
+
+bool takes_floats(const KernelDef& kernel, const OpCall& call) {
+  const auto refuses = [&](DType d) {
+    return dtype_is_float(d) && (kernel.floats & dtype_bit(d)) == 0;
+  };
+  for (int i = 0; i < call.n_in; ++i)
+    if (refuses(call.in[i].dtype)) return false;
+  for (int i = 0; i < call.n_out; ++i)
+    if (refuses(call.out[i].dtype)) return false;
+  return true;
+}
+
+/// Turns float16 and bfloat16 operands into float32 ones of workspace; false if there are none.
+/// With `plan`, notes the conversions.
+bool widen_halves(OpCall& call, Plan* plan) {
+  bool changed = false;
+  const auto widen = [&](View& v, int i, std::vector<ConvertStep>* steps) {
+    if (!is_half(v.dtype)) return;
+    v = View(v.data, DType::kFloat32, v.shape, v.device);
+    if (steps != nullptr) steps->push_back({i, DType::kFloat32, 0});
+    changed = true;
+  };
+  for (int i = 0; i < call.n_in; ++i)
+    widen(call.in[i], i, plan != nullptr ? &plan->converts : nullptr);
+  for (int i = 0; i < call.n_out; ++i)
+    widen(call.out[i], i, plan != nullptr ? &plan->out_temps : nullptr);
+  return changed;
+}
+
+/// Walks the device's candidates: the first that takes the call as it is, else the first that takes
+/// it in float32 where it has halves. False if there is none.
 bool choose_kernel(OpCall& call, Plan& plan, std::string_view pin) {
   const DeviceInfo& info = plan.backend->info(plan.selected.index);
+  OpCall wide = call;
+  const bool has_halves = widen_halves(wide, nullptr);
   const KernelDef* chosen = nullptr;
+  const KernelDef* converting = nullptr;
   bool pin_seen = pin.empty();
   for (const KernelDef& kernel : plan.backend->kernels()) {
     if (std::strcmp(kernel.op, plan.op->name) != 0) continue;
     Candidate candidate{candidate_name(plan, kernel), {}};
     const bool pinned = !pin.empty() && pin_matches(pin, candidate.name);
+    const bool native = !has_halves || takes_floats(kernel, call);
     pin_seen = pin_seen || pinned;
     if (!pin.empty() && !pinned) {
       candidate.refusal = cat("the policy pins ", pin);
-    } else if (const Support support =
-                   kernel.supports != nullptr ? kernel.supports(call, info) : Support::yes();
+    } else if (const Support support = kernel.supports != nullptr
+                                           ? kernel.supports(native ? call : wide, info)
+                                           : Support::yes();
                !support) {
       candidate.refusal = support.reason();
       if (pinned)
         throw_arg(ErrorCode::kNotSupported, plan.op->name, "policy.kernel",
                   "a candidate that takes this call", pin, candidate.refusal);
-    } else if (chosen == nullptr) {
-      chosen = &kernel;
+    } else {
+      const KernelDef*& first = native ? chosen : converting;
+      if (first == nullptr) first = &kernel;
     }
     plan.considered.push_back(std::move(candidate));
   }
@@ -183,6 +220,10 @@ bool choose_kernel(OpCall& call, Plan& plan, std::string_view pin) {
     names += names.empty() ? "reference" : ", reference";
     throw_arg(plan.op->name, "policy.kernel", cat("one of ", names), pin);
   }
+  if (chosen == nullptr && converting != nullptr) {
+    widen_halves(call, &plan);
+    chosen = converting;
+  }
   if (chosen == nullptr) return false;
   prepare_kernel(*chosen, call, plan);
   return true;
@@ -192,6 +233,7 @@ int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 /// Lowers the call to other ops; each node gets a plan of its own.
 void compose_plan(OpCall& call, Plan& plan) {
+  widen_halves(call, &plan);  // else every step would round to the narrow dtype
   Composer composer(call);
   plan.op->compose(composer);
   std::vector<int> index_of;  // composer value -> plan value
@@ -303,11 +345,12 @@ void place_conversions(const OpCall& original, const OpCall& call, Plan& plan) {
       const bool is_input = steps == &plan.converts;
       const View& to = is_input ? call.in[step.operand] : call.out[step.operand];
       const View& from = is_input ? original.in[step.operand] : original.out[step.operand];
+      const int64_t size = to.numel() * dtype_size(step.dtype);
       step.offset = bytes;
-      step.dtype = to.dtype;
-      bytes += aligned(to.nbytes());
+      bytes += aligned(size);
       if (is_input || !(plan.discard_outputs >> step.operand & 1u))
-        plan.convert_bytes += to.nbytes() + (from.present() ? from.nbytes() : to.nbytes());
+        plan.convert_bytes +=
+            size + (from.present() ? from.nbytes() : plan.out[step.operand].nbytes());
     }
   plan.workspace_bytes = bytes;
 }

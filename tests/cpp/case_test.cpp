@@ -166,8 +166,13 @@ TEST(CaseFile, SectionsAndErrors) {
   EXPECT_EQ(read_cases(path.string()).size(), 3u);
   EXPECT_EQ(read_cases(path.string(), "smoke").size(), 1u);
   EXPECT_EQ(read_cases(path.string(), "perf").size(), 0u);
-  EXPECT_EQ(with_float64(read_cases(path.string(), "full")).size(), 3u);
-  EXPECT_EQ(with_float64(read_cases(path.string(), "smoke"))[1].text, "neg x=f64:2");
+  EXPECT_EQ(with_other_floats(read_cases(path.string(), "full")).size(), 5u);
+  const std::vector<Case> all = with_other_floats(read_cases(path.string(), "smoke"));
+  ASSERT_EQ(all.size(), 4u);
+  EXPECT_EQ(all[1].text, "neg x=f64:2");
+  EXPECT_EQ(all[2].text, "neg x=f16:2");
+  EXPECT_EQ(all[3].text, "neg x=bf16:2");
+  EXPECT_EQ(with_other_floats(read_cases(path.string(), "smoke"), 0).size(), 1u);
   write("[smoke]\nneg x=f32:2\nneg y=f32:2\n");
   EXPECT_NE(error_of([&] { (void)read_cases(path.string()); }).find(".txt:3: "), std::string::npos);
   write("[slow]\n");
@@ -224,7 +229,7 @@ class Cases : public testing::TestWithParam<std::string> {
   std::vector<Case> lines() const {
     std::vector<Case> all = read_cases(GetParam(), "smoke");
     for (Case& c : read_cases(GetParam(), "full")) all.push_back(std::move(c));
-    return with_float64(all);
+    return with_other_floats(all);
   }
 };
 

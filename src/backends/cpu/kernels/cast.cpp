@@ -235,6 +235,7 @@ LC_KERNELS(cast) {
                      .name = "strided",
                      .isa = lc::cpu::isa_name(),
                      .prepare = lc::cpu::prepare_cast,
-                     .launch = lc::cpu::launch_cast});
+                     .launch = lc::cpu::launch_cast,
+                     .floats = kFloatTypes});
 }
 #endif

@@ -34,5 +34,6 @@ LC_KERNELS(concat) {
   kernels.push_back({.op = "concat",
                      .name = "strided",
                      .prepare = lc::cpu::prepare_concat,
-                     .launch = lc::cpu::launch_concat});
+                     .launch = lc::cpu::launch_concat,
+                     .floats = kFloatTypes});
 }

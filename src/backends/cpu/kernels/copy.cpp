@@ -370,6 +370,7 @@ LC_KERNELS(copy) {
                        .name = "strided",
                        .isa = lc::cpu::isa_name(),
                        .prepare = lc::cpu::prepare_copy,
-                       .launch = lc::cpu::launch_copy});
+                       .launch = lc::cpu::launch_copy,
+                       .floats = kFloatTypes});
 }
 #endif

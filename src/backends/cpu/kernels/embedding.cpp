@@ -61,5 +61,6 @@ LC_KERNELS(embedding) {
   kernels.push_back({.op = "embedding",
                      .name = "rows",
                      .prepare = lc::cpu::prepare_embedding,
-                     .launch = lc::cpu::launch_embedding});
+                     .launch = lc::cpu::launch_embedding,
+                     .floats = kFloatTypes});
 }

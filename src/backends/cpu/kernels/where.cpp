@@ -89,6 +89,7 @@ LC_KERNELS(where) {
                      .name = "simd",
                      .isa = lc::cpu::isa_name(),
                      .prepare = lc::cpu::prepare_where,
-                     .launch = lc::cpu::launch_elementwise});
+                     .launch = lc::cpu::launch_elementwise,
+                     .floats = kFloatTypes});
 }
 #endif
