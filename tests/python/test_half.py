@@ -139,7 +139,8 @@ def test_rows_are_rounded_once(dtype: str, n: int) -> None:
     if n > 1:
         args: Any = [inputs(dtype, t) for t in (x, w, b)]
         cases["layer_norm"] = (
-            lc.layer_norm(*args, eps=1e-5), f.layer_norm(wide, (n,), wide_w, wide_b, 1e-5)
+            lc.layer_norm(args[0], args[1], args[2], eps=1e-5),
+            f.layer_norm(wide, (n,), wide_w, wide_b, 1e-5),
         )  # fmt: skip
     for name, (got, want) in cases.items():
         assert as_torch(got).dtype == DTYPES[dtype]

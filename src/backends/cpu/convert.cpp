@@ -11,6 +11,17 @@ namespace {
 
 constexpr int64_t kTile = 1024;  ///< elements converted through the stack at a time
 
+/// n contiguous elements, written past the caches.
+void convert_streaming(CastFn cast, const char* src, int64_t from_size, char* dst, int64_t to_size,
+                       int64_t n) {
+  alignas(64) char out[kTile * 8];
+  for (int64_t i = 0; i < n; i += kTile) {
+    const int64_t m = std::min(kTile, n - i);
+    cast(src + i * from_size, out, m);
+    stream_bytes(out, dst + i * to_size, m * to_size);
+  }
+}
+
 /// n elements of one row, through tiles where a side is strided.
 void convert_row(CastFn cast, const char* src, int64_t ss, int64_t from_size, char* dst, int64_t ds,
                  int64_t to_size, int64_t n) {
@@ -49,8 +60,15 @@ void strided_convert(const View& from, const View& to) {
   const int64_t n = l.inner();
   const int64_t ds = l.inner_stride(0);
   const int64_t ss = l.inner_stride(1);
-  const double ns = ds == to_size && ss == from_size ? 0.3 : 1.5;
+  const bool dense = ds == to_size && ss == from_size;
+  const double ns = dense ? 0.1 : 1.5;
   if (l.rank == 1) {
+    if (dense && worth_streaming(n * (from_size + to_size))) {
+      parallel_ranges(n, range_grain(n, ns), [&](int64_t b, int64_t e) {
+        convert_streaming(cast, l.base[1] + b * ss, from_size, l.base[0] + b * ds, to_size, e - b);
+      });
+      return;
+    }
     parallel_ranges(n, range_grain(n, ns), [&](int64_t b, int64_t e) {
       convert_row(cast, l.base[1] + b * ss, ss, from_size, l.base[0] + b * ds, ds, to_size, e - b);
     });
