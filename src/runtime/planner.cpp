@@ -195,21 +195,26 @@ bool choose_kernel(OpCall& call, Plan& plan, std::string_view pin) {
     if (std::strcmp(kernel.op, plan.op->name) != 0) continue;
     Candidate candidate{candidate_name(plan, kernel), {}};
     const bool pinned = !pin.empty() && pin_matches(pin, candidate.name);
-    const bool native = !has_halves || takes_floats(kernel, call);
     pin_seen = pin_seen || pinned;
     if (!pin.empty() && !pinned) {
       candidate.refusal = cat("the policy pins ", pin);
-    } else if (const Support support = kernel.supports != nullptr
-                                           ? kernel.supports(native ? call : wide, info)
-                                           : Support::yes();
-               !support) {
-      candidate.refusal = support.reason();
-      if (pinned)
-        throw_arg(ErrorCode::kNotSupported, plan.op->name, "policy.kernel",
-                  "a candidate that takes this call", pin, candidate.refusal);
     } else {
-      const KernelDef*& first = native ? chosen : converting;
-      if (first == nullptr) first = &kernel;
+      const auto supports = [&](const OpCall& c) {
+        return kernel.supports != nullptr ? kernel.supports(c, info) : Support::yes();
+      };
+      const bool takes = !has_halves || takes_floats(kernel, call);
+      Support support = takes ? supports(call) : supports(wide);
+      const bool native = takes && support;
+      if (!native && takes && has_halves) support = supports(wide);
+      if (!support) {
+        candidate.refusal = support.reason();
+        if (pinned)
+          throw_arg(ErrorCode::kNotSupported, plan.op->name, "policy.kernel",
+                    "a candidate that takes this call", pin, candidate.refusal);
+      } else {
+        const KernelDef*& first = native ? chosen : converting;
+        if (first == nullptr) first = &kernel;
+      }
     }
     plan.considered.push_back(std::move(candidate));
   }

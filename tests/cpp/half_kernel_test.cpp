@@ -10,6 +10,7 @@
 #include "lightning_core/dispatch.hpp"
 #include "lightning_core/lightning_core.h"
 #include "lightning_core/trace.hpp"
+#include "runtime/case.hpp"
 #include "runtime/plan.hpp"
 #include "tensor/scalar.hpp"
 
@@ -172,6 +173,29 @@ TEST(Half, ConversionsAroundAFloat32KernelAreCountedAndRefusedWhenStrict) {
   EXPECT_EQ(call_op1(call).dtype(), DType::kFloat16);
   const std::string message = error_of([&] { plan(strict); });
   EXPECT_NE(message.find("implicit copy"), std::string::npos) << message;
+}
+
+TEST(HalfKernel, StreamingOpsTakeHalvesWithoutAConversionStep) {
+  for (const char* line :
+       {"add a=@:40x30 b=@:30", "less a=@:40 b=@:40", "gelu x=@:70", "softmax x=@:5x70",
+        "softmax x=@:70x5 axis=0", "log_softmax x=@:3x40000", "layer_norm x=@:9x70 weight=@:70",
+        "rms_norm x=@:9x70", "sum x=@:9x70 axes=1", "mean x=@:70x9 axes=0", "max x=@:70:s",
+        "argmin x=@:9x70 axis=0", "where condition=bool:9 a=@:9 b=@:9", "copy x=@:9x70:t",
+        "concat xs0=@:9 xs1=@:9", "embedding indices=i64:4 weight=@:9x3",
+        "attention q=@:2x1x24 k=@:2x50x24 v=@:2x50x24 mask=@:50"})
+    for (const DType dtype : kHalves) {
+      std::string text = line;
+      for (size_t at = 0; (at = text.find('@')) != std::string::npos;)
+        text.replace(at, 1, dtype_short_name(dtype));
+      std::vector<Tensor> storage;
+      OpCall call = make_call(parse_case(text), storage);
+      call.policy.strict = true;
+      const Plan& p = plan(call);
+      EXPECT_EQ(p.convert_bytes, 0) << text;
+      EXPECT_TRUE(p.kind == PlanKind::kKernel || p.kind == PlanKind::kView) << text;
+      const Comparison result = run_case(parse_case(text), {.policy = call.policy, .seed = 5});
+      EXPECT_TRUE(result.ok) << result.text;
+    }
 }
 
 TEST(Half, NoOpRoundsMoreThanOnce) {

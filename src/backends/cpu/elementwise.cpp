@@ -27,9 +27,37 @@ struct Params {
   uint8_t out_size;
   bool flat;  ///< all operands contiguous or of one value
   bool stream;
+  CastFn widen;                      ///< of every input, before fn; null: fn takes them as they are
+  CastFn narrow;                     ///< of the output, behind fn; null: none
   StridedLoop loop;                  ///< where not flat; its base is set at launch
   int64_t offset[kMaxLoopOperands];  ///< bytes from an operand's data to its base
 };
+
+void run_block(const Params& p, const void* const* in, unsigned scalars, void* out, int64_t n) {
+  if (p.widen == nullptr) [[likely]] {
+    p.fn(in, scalars, out, n);
+    return;
+  }
+  alignas(64) float tile[kMaxElementwiseInputs + 1][kTile];
+  const void* ptr[kMaxElementwiseInputs];
+  for (int k = 0; k < p.n_in; ++k) {
+    ptr[k] = tile[k];
+    if ((scalars >> k & 1) != 0) p.widen(in[k], tile[k], 1);
+  }
+  for (int64_t i = 0; i < n; i += kTile) {
+    const int64_t m = std::min(kTile, n - i);
+    for (int k = 0; k < p.n_in; ++k)
+      if ((scalars >> k & 1) == 0)
+        p.widen(static_cast<const char*>(in[k]) + i * p.in_size[k], tile[k], m);
+    char* to = static_cast<char*>(out) + i * p.out_size;
+    if (p.narrow == nullptr) {
+      p.fn(ptr, scalars, to, m);
+    } else {
+      p.fn(ptr, scalars, tile[kMaxElementwiseInputs], m);
+      p.narrow(tile[kMaxElementwiseInputs], to, m);
+    }
+  }
+}
 
 void run_flat(const Params& p, const View* in, void* out, int64_t b, int64_t e) {
   const void* ptr[kMaxElementwiseInputs];
@@ -41,7 +69,7 @@ void run_flat(const Params& p, const View* in, void* out, int64_t b, int64_t e) 
   char* dst = static_cast<char*>(out);
   if (!p.stream) {
     point(b);
-    p.fn(ptr, p.scalars, dst + b * p.out_size, e - b);
+    run_block(p, ptr, p.scalars, dst + b * p.out_size, e - b);
     return;
   }
   alignas(64) char tile[kStreamTile];
@@ -49,7 +77,7 @@ void run_flat(const Params& p, const View* in, void* out, int64_t b, int64_t e) 
   for (int64_t i = b; i < e; i += step) {
     const int64_t n = std::min(step, e - i);
     point(i);
-    p.fn(ptr, p.scalars, tile, n);
+    run_block(p, ptr, p.scalars, tile, n);
     stream_bytes(tile, dst + i * p.out_size, n * p.out_size);
   }
 }
@@ -88,10 +116,10 @@ void run_packed(const Params& p, const StridedLoop& l) {
         at += n;
       });
       if (out_dense) {
-        p.fn(ptr, scalars, l.base[0] + r * n * p.out_size, at);
+        run_block(p, ptr, scalars, l.base[0] + r * n * p.out_size, at);
         continue;
       }
-      p.fn(ptr, scalars, out_tile.bytes, at);
+      run_block(p, ptr, scalars, out_tile.bytes, at);
       at = 0;
       for_outer(l, l.rank - 1, r, stop, [&](char* const* row) {
         copy_row(out_tile.bytes + at * p.out_size, p.out_size, row[0], l.inner_stride(0), n,
@@ -179,7 +207,7 @@ void run_blocks(const Params& p, StridedLoop& l) {
     char* out = const_cast<char*>(src[0]);
     for (int64_t r = 0; r < nr; ++r) {
       for (int k = 0; k < p.n_in; ++k) ptr[k] = src[k + 1] + r * pitch[k + 1];
-      p.fn(ptr, scalars, out + r * pitch[0], nc);
+      run_block(p, ptr, scalars, out + r * pitch[0], nc);
     }
     if (access[0] != Access::kDirect) {
       const int64_t row_stride = l.rank > 1 ? l.stride[0][l.rank - 2] : 0;
@@ -217,9 +245,16 @@ int64_t range_grain(int64_t n, double ns) {
 }
 
 void prepare_elementwise(const OpCall& call, const DeviceInfo& info, BlockFn fn, double ns,
-                         Prepared& prepared) {
+                         Prepared& prepared, bool wide) {
   Params p;
   p.fn = fn;
+  p.widen = p.narrow = nullptr;
+  if (wide && (kHalfTypes & dtype_bit(call.in[0].dtype)) != 0) {
+    ns += 0.05 * (call.n_in + 1);
+    p.widen = cast_function(call.in[0].dtype, DType::kFloat32);
+    if (call.out[0].dtype == call.in[0].dtype)
+      p.narrow = cast_function(DType::kFloat32, call.in[0].dtype);
+  }
   p.ns = ns;
   p.n_in = call.n_in;
   p.scalars = 0;
@@ -267,7 +302,7 @@ void launch_elementwise(const Launch& launch) {
     if (p.grain == 0) {
       const void* ptr[kMaxElementwiseInputs];
       for (int k = 0; k < p.n_in; ++k) ptr[k] = launch.in[k].data;
-      p.fn(ptr, p.scalars, out, p.n);
+      run_block(p, ptr, p.scalars, out, p.n);
     } else {
       parallel_ranges(p.n, p.grain,
                       [&](int64_t b, int64_t e) { run_flat(p, launch.in, out, b, e); });

@@ -16,9 +16,11 @@ using BlockFn = void (*)(const void* const* in, unsigned scalars, void* out, int
 inline constexpr int kMaxElementwiseInputs = 3;
 
 /// Fills `prepared` for launch_elementwise. `ns` is the time of one element on one thread, in
-/// nanoseconds with the operands in cache; it decides from where on threads are used.
+/// nanoseconds with the operands in cache; it decides from where on threads are used. With `wide`,
+/// `fn` computes in float32 where the operands are float16 or bfloat16: blocks are converted
+/// through tiles on the stack. Without it `fn` takes elements as they are stored.
 void prepare_elementwise(const OpCall& call, const DeviceInfo& info, BlockFn fn, double ns,
-                         Prepared& prepared);
+                         Prepared& prepared, bool wide = false);
 void launch_elementwise(const Launch& launch);
 
 /// Elements per range so that `n` elements of `ns` nanoseconds each are cut into one range a

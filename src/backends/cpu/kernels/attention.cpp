@@ -21,6 +21,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/kernels/attention.cpp"
 #include "hwy/foreach_target.h"
+#include "backends/cpu/half-inl.h"
 #include "backends/cpu/vector_math-inl.h"
 #include "hwy/highway.h"
 
@@ -390,17 +391,17 @@ HWY_NOINLINE void SoftmaxBlock(D d, T* HWY_RESTRICT st, int64_t keys, int64_t la
 // ---------------------------------------------------------------- one query
 
 /// Dot products of q with kR keys, the last n % lanes terms in ever smaller vectors.
-template <int kR, class D, class T = hn::TFromD<D>>
-HWY_INLINE void Dots(D d, const T* q, const T* k, int64_t ks, int64_t n, T* out) {
+template <int kR, class D, typename S, class T = hn::TFromD<D>>
+HWY_INLINE void Dots(D d, const S* q, const S* k, int64_t ks, int64_t n, T* out) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   hn::Vec<D> acc[kR];
 #pragma GCC unroll 4
   for (int r = 0; r < kR; ++r) acc[r] = hn::Zero(d);
   int64_t c = 0;
   for (; c + lanes <= n; c += lanes) {
-    const auto x = hn::LoadU(d, q + c);
+    const auto x = LoadFloats(d, q + c);
 #pragma GCC unroll 4
-    for (int r = 0; r < kR; ++r) acc[r] = hn::MulAdd(x, hn::LoadU(d, k + r * ks + c), acc[r]);
+    for (int r = 0; r < kR; ++r) acc[r] = hn::MulAdd(x, LoadFloats(d, k + r * ks + c), acc[r]);
   }
 #pragma GCC unroll 4
   for (int r = 0; r < kR; ++r) out[r] += hn::GetLane(hn::SumOfLanes(d, acc[r]));
@@ -411,9 +412,9 @@ HWY_INLINE void Dots(D d, const T* q, const T* k, int64_t ks, int64_t n, T* out)
 
 /// out[c] = factor * sum over j of p[j] v[j][c]. Keys of weight 0 are left out, so that what a mask
 /// hides cannot spread its NaN.
-template <class D, class T = hn::TFromD<D>>
-HWY_INLINE void WeightedRows(D d, const T* p, const T* v, int64_t vs, int64_t keys, int64_t n,
-                             T factor, T* out) {
+template <class D, typename S, class T = hn::TFromD<D>>
+HWY_INLINE void WeightedRows(D d, const T* p, const S* v, int64_t vs, int64_t keys, int64_t n,
+                             T factor, S* out) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   const auto f = hn::Set(d, factor);
   int64_t c = 0;
@@ -422,22 +423,22 @@ HWY_INLINE void WeightedRows(D d, const T* p, const T* v, int64_t vs, int64_t ke
     for (int64_t j = 0; j < keys; ++j) {
       if (p[j] == T{0}) continue;
       const auto w = hn::Set(d, p[j]);
-      const T* const row = v + j * vs + c;
-      a0 = hn::MulAdd(w, hn::LoadU(d, row), a0);
-      a1 = hn::MulAdd(w, hn::LoadU(d, row + lanes), a1);
-      a2 = hn::MulAdd(w, hn::LoadU(d, row + 2 * lanes), a2);
-      a3 = hn::MulAdd(w, hn::LoadU(d, row + 3 * lanes), a3);
+      const S* const row = v + j * vs + c;
+      a0 = hn::MulAdd(w, LoadFloats(d, row), a0);
+      a1 = hn::MulAdd(w, LoadFloats(d, row + lanes), a1);
+      a2 = hn::MulAdd(w, LoadFloats(d, row + 2 * lanes), a2);
+      a3 = hn::MulAdd(w, LoadFloats(d, row + 3 * lanes), a3);
     }
-    hn::StoreU(hn::Mul(a0, f), d, out + c);
-    hn::StoreU(hn::Mul(a1, f), d, out + c + lanes);
-    hn::StoreU(hn::Mul(a2, f), d, out + c + 2 * lanes);
-    hn::StoreU(hn::Mul(a3, f), d, out + c + 3 * lanes);
+    StoreFloats(hn::Mul(a0, f), d, out + c);
+    StoreFloats(hn::Mul(a1, f), d, out + c + lanes);
+    StoreFloats(hn::Mul(a2, f), d, out + c + 2 * lanes);
+    StoreFloats(hn::Mul(a3, f), d, out + c + 3 * lanes);
   }
   for (; c + lanes <= n; c += lanes) {
     auto a0 = hn::Zero(d);
     for (int64_t j = 0; j < keys; ++j)
-      if (p[j] != T{0}) a0 = hn::MulAdd(hn::Set(d, p[j]), hn::LoadU(d, v + j * vs + c), a0);
-    hn::StoreU(hn::Mul(a0, f), d, out + c);
+      if (p[j] != T{0}) a0 = hn::MulAdd(hn::Set(d, p[j]), LoadFloats(d, v + j * vs + c), a0);
+    StoreFloats(hn::Mul(a0, f), d, out + c);
   }
   if constexpr (hn::MaxLanes(D()) > 1) {
     if (c < n) WeightedRows(hn::Half<D>(), p, v + c, vs, keys, n - c, factor, out + c);
@@ -445,9 +446,9 @@ HWY_INLINE void WeightedRows(D d, const T* p, const T* v, int64_t vs, int64_t ke
 }
 
 /// scores: room for sk rounded up to 16.
-template <typename T>
-void RowQuery(const AttentionParams& p, const T* q, const T* k, int64_t ks, const T* v, int64_t vs,
-              const MaskView& mask, int64_t mask_offset, int64_t keys, T* scores, T* out) {
+template <typename T, typename S>
+void RowQuery(const AttentionParams& p, const S* q, const S* k, int64_t ks, const S* v, int64_t vs,
+              const MaskView& mask, int64_t mask_offset, int64_t keys, T* scores, S* out) {
   const hn::ScalableTag<T> d;
   const int64_t n = static_cast<int64_t>(hn::Lanes(d));
   const T minus_inf = -std::numeric_limits<T>::infinity();
@@ -472,7 +473,7 @@ void RowQuery(const AttentionParams& p, const T* q, const T* k, int64_t ks, cons
       if (p.mask == MaskKind::kBool) {
         if (!static_cast<const uint8_t*>(mask.data)[at]) scores[j] = minus_inf;
       } else {
-        const T bias = static_cast<const T*>(mask.data)[at];
+        const T bias = ToFloat(static_cast<const S*>(mask.data)[at]);
         scores[j] += bias * static_cast<T>(kLog2E);
       }
     }
@@ -577,9 +578,9 @@ void FlashTile(const AttentionParams& p, const Heads<const T>& q, const Heads<co
   // 0 times a NaN or infinity that a mask hides is NaN: such queries again, key by key.
   for (int64_t i = 0; i < rows; ++i)
     if (!(s.sum[i] == T{0}))
-      RowQuery<T>(p, q.at(ib, ih, i0 + i), k.at(ib, ikv, 0), k.s, v.at(ib, ikv, 0), v.s, mask,
-                  mask_at + i * mask.stride[2], p.causal ? std::min(p.sk, i0 + i + 1) : p.sk,
-                  s.scores, to + i * out.s);
+      RowQuery(p, q.at(ib, ih, i0 + i), k.at(ib, ikv, 0), k.s, v.at(ib, ikv, 0), v.s, mask,
+               mask_at + i * mask.stride[2], p.causal ? std::min(p.sk, i0 + i + 1) : p.sk, s.scores,
+               to + i * out.s);
 }
 
 template <typename T>
@@ -620,11 +621,12 @@ void LaunchFlash(const Launch& launch) {
 
 // ---------------------------------------------------------------- row
 
-template <typename T>
+/// S: what is stored, T: what is computed in.
+template <typename S, typename T = std::conditional_t<kIsHalf<S>, float, S>>
 void Row(const Launch& launch) {
   const auto& p = launch.prepared.get<AttentionParams>();
-  const Heads<const T> q(launch.in[0]), k(launch.in[1]), v(launch.in[2]);
-  const Heads<T> out(launch.out[0]);
+  const Heads<const S> q(launch.in[0]), k(launch.in[1]), v(launch.in[2]);
+  const Heads<S> out(launch.out[0]);
   const MaskView mask(launch.n_in > 3 ? launch.in[3] : View());
   const int64_t items = p.batch * p.heads * p.sq;
   parallel_for(p.tasks, [&](int64_t task) {
@@ -634,18 +636,24 @@ void Row(const Launch& launch) {
       const int64_t ih = item / p.sq % p.heads;
       const int64_t ib = item / p.sq / p.heads;
       const int64_t keys = p.causal ? std::min(p.sk, i + 1) : p.sk;
-      RowQuery<T>(p, q.at(ib, ih, i), k.at(ib, ih / p.group, 0), k.s, v.at(ib, ih / p.group, 0),
-                  v.s, mask, ib * mask.stride[0] + ih * mask.stride[1] + i * mask.stride[2], keys,
-                  scores, out.at(ib, ih, i));
+      RowQuery(p, q.at(ib, ih, i), k.at(ib, ih / p.group, 0), k.s, v.at(ib, ih / p.group, 0), v.s,
+               mask, ib * mask.stride[0] + ih * mask.stride[1] + i * mask.stride[2], keys, scores,
+               out.at(ib, ih, i));
     }
   });
 }
 
 void LaunchRow(const Launch& launch) {
-  if (launch.out[0].dtype == DType::kFloat32)
-    Row<float>(launch);
-  else
-    Row<double>(launch);
+  switch (launch.out[0].dtype) {
+    case DType::kFloat16:
+      return Row<Half>(launch);
+    case DType::kBFloat16:
+      return Row<BFloat>(launch);
+    case DType::kFloat32:
+      return Row<float>(launch);
+    default:
+      return Row<double>(launch);
+  }
 }
 
 }  // namespace lc::cpu::HWY_NAMESPACE
@@ -724,7 +732,7 @@ Support supports_row(const OpCall& call, const DeviceInfo&) {
 void prepare_row(const OpCall& call, const DeviceInfo& info, Prepared& prepared) {
   const AttentionParams p = attention_params(call, prepared);
   finish(call, info, p, p.batch * p.heads * p.sq,
-         round_up(p.sk, 16) * dtype_size(call.out[0].dtype), 0.1, prepared);
+         round_up(p.sk, 16) * std::max<int64_t>(dtype_size(call.out[0].dtype), 4), 0.1, prepared);
 }
 
 }  // namespace
@@ -737,7 +745,8 @@ LC_KERNELS(attention) {
                      .isa = isa_name(),
                      .supports = supports_row,
                      .prepare = prepare_row,
-                     .launch = LC_KERNEL_PTR(LaunchRow)});
+                     .launch = LC_KERNEL_PTR(LaunchRow),
+                     .floats = kFloatTypes});
   kernels.push_back({.op = "attention",
                      .name = "flash",
                      .isa = isa_name(),

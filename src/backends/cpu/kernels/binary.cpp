@@ -184,20 +184,21 @@ double ElementNs(double flops) {
 
 template <class Op>
 void PrepareBinary(const OpCall& call, const DeviceInfo& info, Prepared& prepared) {
-  if (call.in[0].dtype == DType::kFloat32) {
-    prepare_elementwise(call, info, BinaryBlock<Op, float>, ElementNs<float>(Op::kFlops), prepared);
-  } else {
+  if (call.in[0].dtype == DType::kFloat64) {
     prepare_elementwise(call, info, BinaryBlock<Op, double>, ElementNs<double>(Op::kFlops),
                         prepared);
+  } else {
+    prepare_elementwise(call, info, BinaryBlock<Op, float>, ElementNs<float>(Op::kFlops), prepared,
+                        true);
   }
 }
 
 template <class Op>
 void PrepareCompare(const OpCall& call, const DeviceInfo& info, Prepared& prepared) {
-  if (call.in[0].dtype == DType::kFloat32) {
-    prepare_elementwise(call, info, CompareBlock<Op, float>, ElementNs<float>(4), prepared);
-  } else {
+  if (call.in[0].dtype == DType::kFloat64) {
     prepare_elementwise(call, info, CompareBlock<Op, double>, ElementNs<double>(4), prepared);
+  } else {
+    prepare_elementwise(call, info, CompareBlock<Op, float>, ElementNs<float>(4), prepared, true);
   }
 }
 
@@ -228,6 +229,7 @@ LC_KERNELS(binary) {
                        .name = "simd",
                        .isa = isa_name(),
                        .prepare = table.entries[i].prepare,
-                       .launch = launch_elementwise});
+                       .launch = launch_elementwise,
+                       .floats = kFloatTypes});
 }
 #endif

@@ -27,6 +27,7 @@ struct NormParams {
   int64_t n;
   double eps;
   bool layer;  ///< subtract the mean
+  HalfRows half;
 };
 
 constexpr int64_t kNormGrain = 32768;  ///< elements a task
@@ -140,8 +141,32 @@ void Norm(const Launch& launch) {
   });
 }
 
+void NormHalves(const Launch& launch) {
+  const auto& p = launch.prepared.get<NormParams>();
+  const auto* const x = launch.in[0].ptr<uint16_t>();
+  auto* const y = launch.out[0].ptr<uint16_t>();
+  p.half.run(p.rows.count(), launch.workspace, [&](int64_t begin, int64_t end, float* row) {
+    const auto optional = [&](int i) -> const float* {
+      if (launch.n_in <= i || !launch.in[i].present()) return nullptr;
+      p.half.widen(launch.in[i].data, row + i * p.n, p.n);
+      return row + i * p.n;
+    };
+    const float* const weight = optional(1);
+    const float* const bias = p.layer ? optional(2) : nullptr;
+    for (int64_t r = begin; r < end; ++r) {
+      int64_t from, to;
+      p.rows.offsets(r, &from, &to);
+      p.half.widen(x + from, row, p.n);
+      NormRow<float>(p, row, weight, bias, row);
+      p.half.narrow(row, y + to, p.n);
+    }
+  });
+}
+
 void LaunchNorm(const Launch& launch) {
-  if (launch.out[0].dtype == DType::kFloat32)
+  if (launch.prepared.get<NormParams>().half.widen != nullptr)
+    NormHalves(launch);
+  else if (launch.out[0].dtype == DType::kFloat32)
     Norm<float>(launch);
   else
     Norm<double>(launch);
@@ -177,6 +202,7 @@ void prepare_norm(const OpCall& call, const DeviceInfo&, Prepared& prepared) {
   for (int i = 0; i < last; ++i) p.rows.add(x.shape[i], in[i], out[i]);
   p.eps = call.real("eps");
   p.layer = std::string_view(call.op->name) == "layer_norm";
+  p.half.prepare(x.dtype, 3 * p.n, p.rows.count(), row_grain(p.n, kNormGrain), prepared);
   prepared.estimate_ns = 50 + static_cast<double>(x.numel()) * 0.15;
   prepared.set(p);
 }
@@ -191,6 +217,7 @@ LC_KERNELS(norm) {
                        .name = "simd",
                        .isa = isa_name(),
                        .prepare = prepare_norm,
-                       .launch = LC_KERNEL_PTR(LaunchNorm)});
+                       .launch = LC_KERNEL_PTR(LaunchNorm),
+                       .floats = kFloatTypes});
 }
 #endif  // HWY_ONCE

@@ -17,6 +17,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/kernels/reduce.cpp"
 #include "hwy/foreach_target.h"
+#include "backends/cpu/half-inl.h"
 #include "hwy/highway.h"
 
 #ifndef LC_REDUCE_PARAMS
@@ -103,6 +104,21 @@ HWY_BEFORE_NAMESPACE();
 namespace lc::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
+/// What terms stored as S are joined in.
+template <typename S>
+using Computed = std::conditional_t<kIsHalf<S>, float, S>;
+
+template <typename S>
+HWY_INLINE S Stored(double v) {
+  if constexpr (std::is_same_v<S, Half>) {
+    return ToHalf(static_cast<float>(v));
+  } else if constexpr (std::is_same_v<S, BFloat>) {
+    return ToBFloat(static_cast<float>(v));
+  } else {
+    return static_cast<S>(v);
+  }
+}
+
 struct SumOf {
   static constexpr bool kSum = true;
   template <typename T>
@@ -151,8 +167,9 @@ struct ExtremeOf {
 };
 
 /// n <= kReduceBlock contiguous terms.
-template <class R, typename T>
-HWY_NOINLINE double ReduceBlock(const T* HWY_RESTRICT p, int64_t n) {
+template <class R, typename S>
+HWY_NOINLINE double ReduceBlock(const S* HWY_RESTRICT p, int64_t n) {
+  using T = Computed<S>;
   const hn::ScalableTag<T> d;
   const auto N = static_cast<int64_t>(hn::Lanes(d));
   const auto identity = hn::Set(d, R::template Identity<T>());
@@ -162,21 +179,23 @@ HWY_NOINLINE double ReduceBlock(const T* HWY_RESTRICT p, int64_t n) {
   auto a3 = identity;
   int64_t i = 0;
   for (; i + 4 * N <= n; i += 4 * N) {
-    a0 = R::Join(d, a0, hn::LoadU(d, p + i));
-    a1 = R::Join(d, a1, hn::LoadU(d, p + i + N));
-    a2 = R::Join(d, a2, hn::LoadU(d, p + i + 2 * N));
-    a3 = R::Join(d, a3, hn::LoadU(d, p + i + 3 * N));
+    a0 = R::Join(d, a0, LoadFloats(d, p + i));
+    a1 = R::Join(d, a1, LoadFloats(d, p + i + N));
+    a2 = R::Join(d, a2, LoadFloats(d, p + i + 2 * N));
+    a3 = R::Join(d, a3, LoadFloats(d, p + i + 3 * N));
   }
-  for (; i + N <= n; i += N) a0 = R::Join(d, a0, hn::LoadU(d, p + i));
+  for (; i + N <= n; i += N) a0 = R::Join(d, a0, LoadFloats(d, p + i));
 #if HWY_TARGET <= HWY_AVX2 && HWY_ARCH_X86
-  if (i < n) {
-    const auto m = hn::FirstN(d, static_cast<size_t>(n - i));
-    a1 = R::Join(d, a1, hn::IfThenElse(m, hn::MaskedLoad(m, d, p + i), identity));
-    i = n;
+  if constexpr (!kIsHalf<S>) {
+    if (i < n) {
+      const auto m = hn::FirstN(d, static_cast<size_t>(n - i));
+      a1 = R::Join(d, a1, hn::IfThenElse(m, hn::MaskedLoad(m, d, p + i), identity));
+      i = n;
+    }
   }
 #endif
   double total = R::Lanes(d, R::Join(d, R::Join(d, a0, a1), R::Join(d, a2, a3)));
-  for (; i < n; ++i) total = R::Join(total, static_cast<double>(p[i]));
+  for (; i < n; ++i) total = R::Join(total, static_cast<double>(ToFloat(p[i])));
   return total;
 }
 
@@ -189,9 +208,9 @@ HWY_INLINE const T* Gather(const T* p, int64_t stride, int64_t n, T* tile) {
 }
 
 /// Terms [begin, end) of one result, counted in row-major order of the reduced dims.
-template <class R, typename T>
-double ReduceTerms(const ReduceParams& p, const T* x, int64_t begin, int64_t end) {
-  T tile[kReduceTile];
+template <class R, typename S>
+double ReduceTerms(const ReduceParams& p, const S* x, int64_t begin, int64_t end) {
+  S tile[kReduceTile];
   const int last = p.reduced_rank - 1;
   const int64_t length = p.reduced_extent[last];
   const int64_t stride = p.reduced_in[last];
@@ -203,8 +222,8 @@ double ReduceTerms(const ReduceParams& p, const T* x, int64_t begin, int64_t end
   DimWalk walk(p.reduced_extent, p.reduced_in, last, run);
   while (begin < end) {
     const int64_t n = std::min({step, length - at, end - begin});
-    const T* q = Gather(x + walk.offset() + at * stride, stride, n, tile);
-    const double v = ReduceBlock<R, T>(q, n);
+    const S* q = Gather(x + walk.offset() + at * stride, stride, n, tile);
+    const double v = ReduceBlock<R>(q, n);
     if constexpr (R::kSum) {
       sum.add(v);
     } else {
@@ -221,19 +240,19 @@ double ReduceTerms(const ReduceParams& p, const T* x, int64_t begin, int64_t end
 }
 
 /// acc[j] joined with rows[0..kRows)[j].
-template <class R, int kRows, typename T>
-HWY_NOINLINE void JoinRows(T* HWY_RESTRICT acc, const T* const* rows, int64_t n) {
+template <class R, int kRows, typename S, typename T = Computed<S>>
+HWY_NOINLINE void JoinRows(T* HWY_RESTRICT acc, const S* const* rows, int64_t n) {
   const hn::ScalableTag<T> d;
   const auto N = static_cast<int64_t>(hn::Lanes(d));
-  const T* r0 = rows[0];
-  const T* r1 = rows[kRows > 1 ? 1 : 0];
-  const T* r2 = rows[kRows > 2 ? 2 : 0];
-  const T* r3 = rows[kRows > 3 ? 3 : 0];
+  const S* r0 = rows[0];
+  const S* r1 = rows[kRows > 1 ? 1 : 0];
+  const S* r2 = rows[kRows > 2 ? 2 : 0];
+  const S* r3 = rows[kRows > 3 ? 3 : 0];
   const auto join = [&](int64_t i, auto dd) HWY_ATTR {
-    auto v = hn::LoadU(dd, r0 + i);
+    auto v = LoadFloats(dd, r0 + i);
     if constexpr (kRows == 4)
-      v = R::Join(dd, R::Join(dd, v, hn::LoadU(dd, r1 + i)),
-                  R::Join(dd, hn::LoadU(dd, r2 + i), hn::LoadU(dd, r3 + i)));
+      v = R::Join(dd, R::Join(dd, v, LoadFloats(dd, r1 + i)),
+                  R::Join(dd, LoadFloats(dd, r2 + i), LoadFloats(dd, r3 + i)));
     hn::StoreU(R::Join(dd, hn::LoadU(dd, acc + i), v), dd, acc + i);
   };
   int64_t i = 0;
@@ -245,11 +264,12 @@ HWY_NOINLINE void JoinRows(T* HWY_RESTRICT acc, const T* const* rows, int64_t n)
 /// Rows [begin, end) of the reduced dims, columns of extent n and stride `stride` from x, into
 /// total. With `fold` > 1 the rows are contiguous and a row here is `fold` of them, n columns in
 /// all.
-template <class R, typename T>
-void ReduceColumns(const ReduceParams& p, const T* x, int64_t stride, int64_t n, int64_t begin,
+template <class R, typename S>
+void ReduceColumns(const ReduceParams& p, const S* x, int64_t stride, int64_t n, int64_t begin,
                    int64_t end, int64_t fold, double* total) {
+  using T = Computed<S>;
   alignas(64) T acc[kReduceTile];
-  T tile[4][kReduceTile];
+  S tile[4][kReduceTile];
   const auto clear = [&] { std::fill_n(acc, n, R::template Identity<T>()); };
   std::fill_n(total, n, R::template Identity<double>());
   clear();
@@ -258,10 +278,10 @@ void ReduceColumns(const ReduceParams& p, const T* x, int64_t stride, int64_t n,
   };
   if (fold > 1) {
     const int64_t columns = n / fold;
-    const T* at = x + begin * columns;
+    const S* at = x + begin * columns;
     int64_t rows = (end - begin) / fold;
     for (int64_t left = kReduceFlush; rows >= 4; rows -= 4) {
-      const T* r[4] = {at, at + n, at + 2 * n, at + 3 * n};
+      const S* r[4] = {at, at + n, at + 2 * n, at + 3 * n};
       JoinRows<R, 4>(acc, r, n);
       at += 4 * n;
       if ((left -= 4) == 0) {
@@ -278,7 +298,7 @@ void ReduceColumns(const ReduceParams& p, const T* x, int64_t stride, int64_t n,
   DimWalk walk(p.reduced_extent, p.reduced_in, p.reduced_rank, begin);
   int64_t left = kReduceFlush;
   for (; begin + 4 <= end; begin += 4) {
-    const T* r[4];
+    const S* r[4];
     for (int k = 0; k < 4; ++k) {
       r[k] = Gather(x + walk.offset(), stride, n, tile[k]);
       walk.next();
@@ -291,22 +311,22 @@ void ReduceColumns(const ReduceParams& p, const T* x, int64_t stride, int64_t n,
     }
   }
   for (; begin < end; ++begin) {
-    const T* r = Gather(x + walk.offset(), stride, n, tile[0]);
+    const S* r = Gather(x + walk.offset(), stride, n, tile[0]);
     walk.next();
     JoinRows<R, 1>(acc, &r, n);
   }
   flush();
 }
 
-template <class R, typename T>
-void LaunchRuns(const ReduceParams& p, const T* x, T* out) {
+template <class R, typename S>
+void LaunchRuns(const ReduceParams& p, const S* x, S* out) {
   const double scale = p.mean ? static_cast<double>(p.count) : 1.0;
   if (p.parts > 1) {
     double part[kReduceParts];
     for (int64_t o = 0; o < p.kept; ++o) {
-      const T* from = x + flat_offset(p.kept_extent, p.kept_in, p.kept_rank, o);
+      const S* from = x + flat_offset(p.kept_extent, p.kept_in, p.kept_rank, o);
       parallel_for(p.parts, [&](int64_t t) {
-        part[t] = ReduceTerms<R, T>(p, from, p.count * t / p.parts, p.count * (t + 1) / p.parts);
+        part[t] = ReduceTerms<R>(p, from, p.count * t / p.parts, p.count * (t + 1) / p.parts);
       });
       LongSum sum;
       double best = part[0];
@@ -318,7 +338,7 @@ void LaunchRuns(const ReduceParams& p, const T* x, T* out) {
         }
       }
       out[flat_offset(p.kept_extent, p.kept_out, p.kept_rank, o)] =
-          static_cast<T>((R::kSum ? sum.value() : best) / scale);
+          Stored<S>((R::kSum ? sum.value() : best) / scale);
     }
     return;
   }
@@ -328,16 +348,16 @@ void LaunchRuns(const ReduceParams& p, const T* x, T* out) {
     DimWalk to(p.kept_extent, p.kept_out, p.kept_rank, begin);
     const bool one_block = p.reduced_rank == 1 && p.reduced_in[0] == 1 && p.count <= kReduceBlock;
     for (; begin < end; ++begin, in.next(), to.next()) {
-      const T* from = x + in.offset();
+      const S* from = x + in.offset();
       const double v =
-          one_block ? ReduceBlock<R, T>(from, p.count) : ReduceTerms<R, T>(p, from, 0, p.count);
-      out[to.offset()] = static_cast<T>(v / scale);
+          one_block ? ReduceBlock<R>(from, p.count) : ReduceTerms<R>(p, from, 0, p.count);
+      out[to.offset()] = Stored<S>(v / scale);
     }
   });
 }
 
-template <class R, typename T>
-void LaunchColumns(const ReduceParams& p, const T* x, T* out, double* workspace) {
+template <class R, typename S>
+void LaunchColumns(const ReduceParams& p, const S* x, S* out, double* workspace) {
   const double scale = p.mean ? static_cast<double>(p.count) : 1.0;
   const int last = p.kept_rank - 1;
   const int64_t columns = last < 0 ? 1 : p.kept_extent[last];
@@ -356,19 +376,19 @@ void LaunchColumns(const ReduceParams& p, const T* x, T* out, double* workspace)
     width = (width / 2 + 15) / 16 * 16;
   const int64_t cuts = (columns + width - 1) / width;
   const auto finish = [&](const double* total, int64_t o, int64_t c, int64_t n) {
-    T* to = out + flat_offset(p.kept_extent, p.kept_out, last, o) + c * out_stride;
+    S* to = out + flat_offset(p.kept_extent, p.kept_out, last, o) + c * out_stride;
     for (int64_t j = 0; j < n; ++j) {
       double v = total[j];
       for (int64_t f = 1; f < fold; ++f) v = R::Join(v, total[f * n + j]);
-      to[j * out_stride] = static_cast<T>(v / scale);
+      to[j * out_stride] = Stored<S>(v / scale);
     }
   };
   const auto unit = [&](int64_t u, int64_t begin, int64_t end, double* total) {
     const int64_t o = u / cuts;
     const int64_t c = u % cuts * width;
     const int64_t n = std::min(width, columns - c);
-    const T* from = x + flat_offset(p.kept_extent, p.kept_in, last, o) + c * in_stride;
-    ReduceColumns<R, T>(p, from, in_stride, n * fold, begin, end, fold, total);
+    const S* from = x + flat_offset(p.kept_extent, p.kept_in, last, o) + c * in_stride;
+    ReduceColumns<R>(p, from, in_stride, n * fold, begin, end, fold, total);
   };
   const int64_t units = outer * cuts;
   if (p.parts > 1) {  // one tile: all of it fits, prepare() saw to that
@@ -392,26 +412,38 @@ void LaunchColumns(const ReduceParams& p, const T* x, T* out, double* workspace)
                   });
 }
 
+/// f(S{}) for the type S that an operand is stored in.
+template <typename F>
+void WithStored(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::kFloat16:
+      return f(Half{});
+    case DType::kBFloat16:
+      return f(BFloat{});
+    case DType::kFloat32:
+      return f(float{});
+    default:
+      return f(double{});
+  }
+}
+
 template <class R>
 void LaunchReduce(const Launch& launch) {
   const auto& p = launch.prepared.get<ReduceParams>();
-  const auto go = [&]<typename T>(T* out) {
-    const T* x = launch.in[0].ptr<T>();
+  WithStored(launch.in[0].dtype, [&]<typename S>(S) {
+    const S* x = launch.in[0].ptr<S>();
+    S* out = launch.out[0].ptr<S>();
     if (p.count == 0) {
-      const T v = p.mean ? std::numeric_limits<T>::quiet_NaN() : R::template Identity<T>();
+      const S v = Stored<S>(p.mean ? std::numeric_limits<double>::quiet_NaN()
+                                   : R::template Identity<double>());
       DimWalk to(p.kept_extent, p.kept_out, p.kept_rank, 0);
       for (int64_t o = 0; o < p.kept; ++o, to.next()) out[to.offset()] = v;
     } else if (p.columns) {
-      LaunchColumns<R, T>(p, x, out, static_cast<double*>(launch.workspace));
+      LaunchColumns<R>(p, x, out, static_cast<double*>(launch.workspace));
     } else {
-      LaunchRuns<R, T>(p, x, out);
+      LaunchRuns<R>(p, x, out);
     }
-  };
-  if (launch.in[0].dtype == DType::kFloat32) {
-    go(launch.out[0].ptr<float>());
-  } else {
-    go(launch.out[0].ptr<double>());
-  }
+  });
 }
 void LaunchSum(const Launch& launch) { LaunchReduce<SumOf>(launch); }
 void LaunchMax(const Launch& launch) { LaunchReduce<ExtremeOf<true>>(launch); }
@@ -429,9 +461,9 @@ struct Best {
   }
 };
 
-template <bool kMax, typename T>
-Best ArgTerms(const ReduceParams& p, const T* x, int64_t begin, int64_t end) {
-  T tile[kReduceTile];
+template <bool kMax, typename S>
+Best ArgTerms(const ReduceParams& p, const S* x, int64_t begin, int64_t end) {
+  S tile[kReduceTile];
   const int last = p.reduced_rank - 1;
   const int64_t length = p.reduced_extent[last];
   const int64_t stride = p.reduced_in[last];
@@ -441,14 +473,14 @@ Best ArgTerms(const ReduceParams& p, const T* x, int64_t begin, int64_t end) {
   DimWalk walk(p.reduced_extent, p.reduced_in, last, run);
   while (begin < end) {
     const int64_t n = std::min({kReduceTile, length - at, end - begin});
-    const T* q = Gather(x + walk.offset() + at * stride, stride, n, tile);
-    const double v = ReduceBlock<ExtremeOf<kMax>, T>(q, n);
+    const S* q = Gather(x + walk.offset() + at * stride, stride, n, tile);
+    const double v = ReduceBlock<ExtremeOf<kMax>>(q, n);
     if (best.beaten_by<kMax>(v)) {
       int64_t i = 0;
       if (v != v) {
-        while (q[i] == q[i]) ++i;
+        while (ToFloat(q[i]) == ToFloat(q[i])) ++i;
       } else {
-        while (static_cast<double>(q[i]) != v) ++i;
+        while (static_cast<double>(ToFloat(q[i])) != v) ++i;
       }
       best.value = v;
       best.at = begin + i;
@@ -465,11 +497,11 @@ Best ArgTerms(const ReduceParams& p, const T* x, int64_t begin, int64_t end) {
 }
 
 /// One row against the best of each column; the loop is vectorised by the compiler.
-template <bool kMax, typename T, typename I>
-HWY_NOINLINE void ArgRow(const T* HWY_RESTRICT x, T* HWY_RESTRICT best, I* HWY_RESTRICT at, I row,
+template <bool kMax, typename S, typename T, typename I>
+HWY_NOINLINE void ArgRow(const S* HWY_RESTRICT x, T* HWY_RESTRICT best, I* HWY_RESTRICT at, I row,
                          int64_t n) {
   for (int64_t j = 0; j < n; ++j) {
-    const T v = x[j];
+    const T v = ToFloat(x[j]);
     const T b = best[j];
     const bool better = (kMax ? v > b : v < b) | ((v != v) & (b == b));
     best[j] = better ? v : b;
@@ -477,8 +509,9 @@ HWY_NOINLINE void ArgRow(const T* HWY_RESTRICT x, T* HWY_RESTRICT best, I* HWY_R
   }
 }
 
-template <bool kMax, typename T>
-void ArgColumns(const ReduceParams& p, const T* x, int64_t* out) {
+template <bool kMax, typename S>
+void ArgColumns(const ReduceParams& p, const S* x, int64_t* out) {
+  using T = Computed<S>;
   using I = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
   constexpr int64_t kWidth = 256;
   const int last = p.kept_rank - 1;
@@ -489,20 +522,20 @@ void ArgColumns(const ReduceParams& p, const T* x, int64_t* out) {
   const double ns = static_cast<double>(p.count * std::min(columns, kWidth)) * 0.2;
   parallel_ranges(units, range_grain(units, ns), [&](int64_t begin, int64_t end) {
     T best[kWidth];
-    T tile[kWidth];
+    S tile[kWidth];
     I at[kWidth];
     for (int64_t u = begin; u < end; ++u) {
       const int64_t o = u / cuts;
       const int64_t c = u % cuts * kWidth;
       const int64_t n = std::min(kWidth, columns - c);
-      const T* from = x + flat_offset(p.kept_extent, p.kept_in, last, o) + c * in_stride;
+      const S* from = x + flat_offset(p.kept_extent, p.kept_in, last, o) + c * in_stride;
       for (int64_t j = 0; j < n; ++j) {
-        best[j] = from[j * in_stride];
+        best[j] = ToFloat(from[j * in_stride]);
         at[j] = 0;
       }
       for (int64_t r = 1; r < p.count; ++r)
-        ArgRow<kMax, T, I>(Gather(from + r * p.reduced_in[0], in_stride, n, tile), best, at,
-                           static_cast<I>(r), n);
+        ArgRow<kMax>(Gather(from + r * p.reduced_in[0], in_stride, n, tile), best, at,
+                     static_cast<I>(r), n);
       int64_t* to = out + flat_offset(p.kept_extent, p.kept_out, last, o) + c * p.kept_out[last];
       for (int64_t j = 0; j < n; ++j) to[j * p.kept_out[last]] = at[j];
     }
@@ -513,17 +546,18 @@ template <bool kMax>
 void LaunchArg(const Launch& launch) {
   const auto& p = launch.prepared.get<ReduceParams>();
   int64_t* out = launch.out[0].ptr<int64_t>();
-  const auto go = [&]<typename T>(const T* x) {
+  WithStored(launch.in[0].dtype, [&]<typename S>(S) {
+    const S* x = launch.in[0].ptr<S>();
     if (p.columns) {
-      ArgColumns<kMax, T>(p, x, out);
+      ArgColumns<kMax>(p, x, out);
       return;
     }
     if (p.parts > 1) {
       Best part[kReduceParts];
       for (int64_t o = 0; o < p.kept; ++o) {
-        const T* from = x + flat_offset(p.kept_extent, p.kept_in, p.kept_rank, o);
+        const S* from = x + flat_offset(p.kept_extent, p.kept_in, p.kept_rank, o);
         parallel_for(p.parts, [&](int64_t t) {
-          part[t] = ArgTerms<kMax, T>(p, from, p.count * t / p.parts, p.count * (t + 1) / p.parts);
+          part[t] = ArgTerms<kMax>(p, from, p.count * t / p.parts, p.count * (t + 1) / p.parts);
         });
         Best best;
         for (int64_t t = 0; t < p.parts; ++t)
@@ -537,14 +571,9 @@ void LaunchArg(const Launch& launch) {
       DimWalk in(p.kept_extent, p.kept_in, p.kept_rank, begin);
       DimWalk to(p.kept_extent, p.kept_out, p.kept_rank, begin);
       for (; begin < end; ++begin, in.next(), to.next())
-        out[to.offset()] = ArgTerms<kMax, T>(p, x + in.offset(), 0, p.count).at;
+        out[to.offset()] = ArgTerms<kMax>(p, x + in.offset(), 0, p.count).at;
     });
-  };
-  if (launch.in[0].dtype == DType::kFloat32) {
-    go(launch.in[0].ptr<float>());
-  } else {
-    go(launch.in[0].ptr<double>());
-  }
+  });
 }
 void LaunchArgMax(const Launch& launch) { LaunchArg<true>(launch); }
 void LaunchArgMin(const Launch& launch) { LaunchArg<false>(launch); }
@@ -670,8 +699,12 @@ void prepare_arg(const OpCall& call, const DeviceInfo&, Prepared& prepared) {
 LC_KERNELS(reduce) {
   using namespace lc::cpu;
   const auto add = [&kernels](const char* op, auto prepare, auto launch) {
-    kernels.push_back(
-        {.op = op, .name = "simd", .isa = isa_name(), .prepare = prepare, .launch = launch});
+    kernels.push_back({.op = op,
+                       .name = "simd",
+                       .isa = isa_name(),
+                       .prepare = prepare,
+                       .launch = launch,
+                       .floats = kFloatTypes});
   };
   add("sum", prepare_reduce, LC_KERNEL_PTR(LaunchSum));
   add("mean", prepare_reduce, LC_KERNEL_PTR(LaunchSum));

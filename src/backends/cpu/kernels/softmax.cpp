@@ -28,10 +28,13 @@ struct SoftmaxParams {
   int64_t axis_in = 1, axis_out = 1;  ///< its strides
   int64_t columns = 0;                ///< extent of the dim with unit stride; 0: rows
   bool log;
+  int64_t width = 0;  ///< columns of a tile
+  HalfRows half;
 };
 
 constexpr int64_t kSoftmaxTile = 256;     ///< columns
 constexpr int64_t kSoftmaxGrain = 16384;  ///< elements a task
+constexpr int64_t kHalfTile = 65536;  ///< floats of a tile of float16 columns, at most about that
 
 }  // namespace lc::cpu
 #endif
@@ -172,23 +175,53 @@ void Softmax(const Launch& launch) {
     });
     return;
   }
-  const int64_t tiles = (p.columns + kSoftmaxTile - 1) / kSoftmaxTile;
-  const int64_t width = std::min(p.columns, kSoftmaxTile);
+  const int64_t tiles = (p.columns + p.width - 1) / p.width;
   parallel_ranges(
-      outer * tiles, row_grain(p.n * width, kSoftmaxGrain), [&](int64_t begin, int64_t end) {
+      outer * tiles, row_grain(p.n * p.width, kSoftmaxGrain), [&](int64_t begin, int64_t end) {
         for (int64_t t = begin; t < end; ++t) {
           int64_t from, to;
           p.outer.offsets(t / tiles, &from, &to);
-          const int64_t c = t % tiles * kSoftmaxTile;
-          SoftmaxColumns<kLog>(x + from + c, p.axis_in, p.n, std::min(kSoftmaxTile, p.columns - c),
+          const int64_t c = t % tiles * p.width;
+          SoftmaxColumns<kLog>(x + from + c, p.axis_in, p.n, std::min(p.width, p.columns - c),
                                y + to + c, p.axis_out);
         }
       });
 }
 
+template <bool kLog>
+void SoftmaxHalves(const Launch& launch) {
+  const auto& p = launch.prepared.get<SoftmaxParams>();
+  const auto* const x = launch.in[0].ptr<uint16_t>();
+  auto* const y = launch.out[0].ptr<uint16_t>();
+  const int64_t tiles = p.columns == 0 ? 1 : (p.columns + p.width - 1) / p.width;
+  p.half.run(p.outer.count() * tiles, launch.workspace,
+             [&](int64_t begin, int64_t end, float* buffer) {
+               for (int64_t t = begin; t < end; ++t) {
+                 int64_t from, to;
+                 p.outer.offsets(t / tiles, &from, &to);
+                 if (p.columns == 0) {
+                   p.half.widen(x + from, buffer, p.n);
+                   SoftmaxRow<kLog>(buffer, p.n, buffer);
+                   p.half.narrow(buffer, y + to, p.n);
+                   continue;
+                 }
+                 const int64_t c = t % tiles * p.width;
+                 const int64_t n = std::min(p.width, p.columns - c);
+                 for (int64_t j = 0; j < p.n; ++j)
+                   p.half.widen(x + from + c + j * p.axis_in, buffer + j * p.width, n);
+                 SoftmaxColumns<kLog>(buffer, p.width, p.n, n, buffer, p.width);
+                 for (int64_t j = 0; j < p.n; ++j)
+                   p.half.narrow(buffer + j * p.width, y + to + c + j * p.axis_out, n);
+               }
+             });
+}
+
 void LaunchSoftmax(const Launch& launch) {
-  const bool log = launch.prepared.get<SoftmaxParams>().log;
-  if (launch.out[0].dtype == DType::kFloat32) {
+  const auto& p = launch.prepared.get<SoftmaxParams>();
+  const bool log = p.log;
+  if (p.half.widen != nullptr) {
+    log ? SoftmaxHalves<true>(launch) : SoftmaxHalves<false>(launch);
+  } else if (launch.out[0].dtype == DType::kFloat32) {
     log ? Softmax<true, float>(launch) : Softmax<false, float>(launch);
   } else {
     log ? Softmax<true, double>(launch) : Softmax<false, double>(launch);
@@ -234,9 +267,17 @@ void prepare_softmax(const OpCall& call, const DeviceInfo&, Prepared& prepared) 
   p.axis_in = in[static_cast<int>(axis)];
   p.axis_out = out[static_cast<int>(axis)];
   if (column >= 0) p.columns = x.shape[column];
+  p.width = std::min(p.columns, kSoftmaxTile);
   for (int i = 0; i < rank; ++i)
     if (i != axis && i != column) p.outer.add(x.shape[i], in[i], out[i]);
   p.log = std::string_view(call.op->name) == "log_softmax";
+  if (p.columns == 0) {
+    p.half.prepare(x.dtype, p.n, p.outer.count(), row_grain(p.n, kSoftmaxGrain), prepared);
+  } else if (dtype_size(x.dtype) == 2) {
+    p.width = std::min(p.width, std::clamp<int64_t>(kHalfTile / p.n / 32 * 32, 32, kSoftmaxTile));
+    p.half.prepare(x.dtype, p.n * p.width, p.outer.count() * ((p.columns + p.width - 1) / p.width),
+                   row_grain(p.n * p.width, kSoftmaxGrain), prepared);
+  }
   prepared.estimate_ns = static_cast<double>(x.numel()) * (p.log ? 0.6 : 0.8);
   prepared.set(p);
 }
@@ -251,6 +292,7 @@ LC_KERNELS(softmax) {
                        .name = "simd",
                        .isa = isa_name(),
                        .prepare = prepare_softmax,
-                       .launch = LC_KERNEL_PTR(LaunchSoftmax)});
+                       .launch = LC_KERNEL_PTR(LaunchSoftmax),
+                       .floats = kFloatTypes});
 }
 #endif  // HWY_ONCE

@@ -98,10 +98,10 @@ double ElementNs() {
 
 template <class Op>
 void PrepareUnary(const OpCall& call, const DeviceInfo& info, Prepared& prepared) {
-  if (call.out[0].dtype == DType::kFloat32) {
-    prepare_elementwise(call, info, UnaryBlock<Op, float>, ElementNs<Op, float>(), prepared);
-  } else {
+  if (call.out[0].dtype == DType::kFloat64) {
     prepare_elementwise(call, info, UnaryBlock<Op, double>, ElementNs<Op, double>(), prepared);
+  } else {
+    prepare_elementwise(call, info, UnaryBlock<Op, float>, ElementNs<Op, float>(), prepared, true);
   }
 }
 
@@ -130,6 +130,7 @@ LC_KERNELS(unary) {
                        .name = "simd",
                        .isa = isa_name(),
                        .prepare = table.entries[i].prepare,
-                       .launch = launch_elementwise});
+                       .launch = launch_elementwise,
+                       .floats = kFloatTypes});
 }
 #endif
