@@ -1,34 +1,23 @@
-// conv2d. "implicit_gemm": out[oc, oh * ow] = weight[oc, c * kh * kw] x columns, the columns of the
-// unfolded input packed panel by panel straight into the product (Chellapilla et al. 2006, without
-// the buffer). "depthwise": one input channel a group, row by row.
+// conv2d's candidates, and the one that takes every call, "implicit_gemm": out[oc, oh * ow] =
+// weight[oc, c * kh * kw] x columns, the columns of the unfolded input packed panel by panel
+// straight into the product (Chellapilla et al. 2006, without the buffer).
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/kernels/conv2d.cpp"
 #include "hwy/foreach_target.h"
+#include "backends/cpu/conv.hpp"
 #include "backends/cpu/gemm-inl.h"
 #include "hwy/highway.h"
-#include "lightning_core/kernel.hpp"
 
 #ifndef LC_CONV_PARAMS
 #define LC_CONV_PARAMS
 namespace lc::cpu {
 
-/// Strides in elements.
-struct ConvParams {
+struct ConvParams : ConvShape {
   GemmSizes s;  ///< of one image and group: oc / groups, oh * ow, c / groups * kh * kw
   GemmBlocks blocks;
-  int64_t n, groups, group_in, group_out;
-  int64_t h, w, oh, ow, kh, kw;
-  int64_t stride_h, stride_w, pad_h, pad_w, dil_h, dil_w;
-  int64_t x_n, x_c, x_h, x_w;
-  int64_t w_o, w_i, w_h, w_w;
-  int64_t o_n, o_c, o_h;
-  int64_t bias_step;
   int64_t threads;        ///< of one product
   int64_t image_threads;  ///< images and groups at the same time, each on one thread
   int64_t slot;           ///< workspace elements of one product
-  DType dtype;
-  Activation activation;
-  bool has_bias;
 };
 static_assert(sizeof(ConvParams) <= 512);
 
@@ -40,54 +29,10 @@ namespace lc::cpu::HWY_NAMESPACE {
 
 inline constexpr double kConvParallelFlops = 8e5;
 
-HWY_INLINE ConvParams DescribeConv(const OpCall& call) {
-  const View& x = call.in[0];
-  const View& w = call.in[1];
-  const View& out = call.out[0];
-  ConvParams p{};
-  p.dtype = x.dtype;
-  p.n = x.shape[0];
-  p.h = x.shape[2];
-  p.w = x.shape[3];
-  p.groups = call.integer("groups");
-  p.group_in = w.shape[1];
-  p.group_out = w.shape[0] / p.groups;
-  p.kh = w.shape[2];
-  p.kw = w.shape[3];
-  p.oh = out.shape[2];
-  p.ow = out.shape[3];
-  const auto pair = [&](const char* name, int64_t* a, int64_t* b) {
-    const AttrValue& v = call.attr_of(name);
-    *a = v.i[0];
-    *b = v.i[1];
-  };
-  pair("stride", &p.stride_h, &p.stride_w);
-  pair("padding", &p.pad_h, &p.pad_w);
-  pair("dilation", &p.dil_h, &p.dil_w);
-  p.x_n = x.strides[0];
-  p.x_c = x.strides[1];
-  p.x_h = x.strides[2];
-  p.x_w = x.strides[3];
-  p.w_o = w.strides[0];
-  p.w_i = w.strides[1];
-  p.w_h = w.strides[2];
-  p.w_w = w.strides[3];
-  p.o_n = out.strides[0];
-  p.o_c = out.strides[1];
-  p.o_h = out.strides[2];
-  p.has_bias = call.in[2].present();
-  p.bias_step = p.has_bias ? call.in[2].strides[0] : 0;
-  p.activation = static_cast<Activation>(call.integer("activation"));
-  p.s = {p.group_out, p.oh * p.ow, p.group_in * p.kh * p.kw, 1.0};
-  return p;
-}
-
 /// Threads inside a product, or images side by side where there are enough of them.
 HWY_INLINE void ShareConv(ConvParams& p, const DeviceInfo& info) {
-  const double flops = 2.0 * static_cast<double>(p.s.m) * static_cast<double>(p.s.n) *
-                       static_cast<double>(p.s.k) * static_cast<double>(p.n * p.groups);
   p.threads = p.image_threads = 1;
-  if (flops < kConvParallelFlops || info.threads <= 1) return;
+  if (p.flops() < kConvParallelFlops || info.threads <= 1) return;
   const int64_t products = p.n * p.groups;
   if (products % info.threads == 0 || products >= 4 * info.threads)
     p.image_threads = info.threads;
@@ -96,7 +41,9 @@ HWY_INLINE void ShareConv(ConvParams& p, const DeviceInfo& info) {
 }
 
 void PrepareImplicitGemm(const OpCall& call, const DeviceInfo& info, Prepared& out) {
-  ConvParams p = DescribeConv(call);
+  ConvParams p{};
+  static_cast<ConvShape&>(p) = conv_shape(call);
+  p.s = {p.group_out, p.oh * p.ow, p.depth(), 1.0};
   ShareConv(p, info);
   const int64_t width = p.dtype == DType::kFloat32 ? PanelWidth<float>() : PanelWidth<double>();
   p.blocks = gemm_blocks(p.s, width, dtype_size(p.dtype), p.threads, info);
@@ -105,10 +52,7 @@ void PrepareImplicitGemm(const OpCall& call, const DeviceInfo& info, Prepared& o
   // The product sees weight and out as matrices: weight's last three dimensions, and out's last
   // two, must be contiguous.
   out.contiguous_inputs = call.in[1].is_contiguous() ? 0 : 2u;
-  const View& o = call.out[0];
-  const bool plane = o.shape[3] <= 1 || o.strides[3] == 1;
-  const bool rows = o.shape[2] <= 1 || o.strides[2] == o.shape[3];
-  out.contiguous_outputs = plane && rows ? 0 : 1u;
+  out.contiguous_outputs = output_fits(call.out[0], true) ? 0 : 1u;
   out.set(p);
 }
 
@@ -237,87 +181,6 @@ void LaunchImplicitGemm(const Launch& l) {
     RunImplicitGemm<double>(p, l);
 }
 
-Support DepthwiseSupports(const OpCall& call, const DeviceInfo&) {
-  if (call.in[1].shape[1] != 1)
-    return Support::no(cat(call.in[1].shape[1], " input channels a group, not 1"));
-  if (call.in[0].shape[1] == 1 && call.in[1].shape[0] > 2)
-    return Support::no("one input channel for many outputs");
-  return Support::yes();
-}
-
-void PrepareDepthwise(const OpCall& call, const DeviceInfo& info, Prepared& out) {
-  ConvParams p = DescribeConv(call);
-  ShareConv(p, info);
-  const View& o = call.out[0];
-  out.contiguous_outputs = o.shape[3] <= 1 || o.strides[3] == 1 ? 0 : 1u;
-  out.set(p);
-}
-
-template <typename T>
-void RunDepthwise(const ConvParams& p, const Launch& l) {
-  const GemmTag<T> d;
-  const int64_t N = VectorLanes<T>();
-  const T* x = l.in[0].ptr<const T>();
-  const T* w = l.in[1].ptr<const T>();
-  T* out = l.out[0].ptr<T>();
-  const int64_t channels = p.groups * p.group_out;
-  const auto plane = [&](int64_t index) HWY_ATTR {
-    const int64_t image = index / channels;
-    const int64_t oc = index % channels;
-    const T* from = x + image * p.x_n + oc / p.group_out * p.x_c;
-    const T* k = w + oc * p.w_o;
-    T* to = out + image * p.o_n + oc * p.o_c;
-    const T bias = p.has_bias ? l.in[2].ptr<const T>()[oc * p.bias_step] : T{0};
-    GemmEpilogue<T> e;
-    e.activation = p.activation;
-    for (int64_t y = 0; y < p.oh; ++y) {
-      T* HWY_RESTRICT row = to + y * p.o_h;
-      for (int64_t ox = 0; ox < p.ow; ++ox) row[ox] = bias;
-      for (int64_t i = 0; i < p.kh; ++i) {
-        const int64_t iy = y * p.stride_h + i * p.dil_h - p.pad_h;
-        if (iy < 0 || iy >= p.h) continue;
-        const T* source = from + iy * p.x_h;
-        for (int64_t j = 0; j < p.kw; ++j) {
-          const int64_t shift = j * p.dil_w - p.pad_w;
-          // Output columns whose tap falls inside the row.
-          const int64_t begin =
-              shift >= 0 ? 0 : std::min(p.ow, (-shift + p.stride_w - 1) / p.stride_w);
-          const int64_t end =
-              p.w - 1 - shift < 0
-                  ? begin
-                  : std::max(begin, std::min(p.ow, (p.w - 1 - shift) / p.stride_w + 1));
-          const T tap = k[i * p.w_h + j * p.w_w];
-          int64_t ox = begin;
-          if (p.stride_w == 1 && p.x_w == 1) {
-            const auto v = hn::Set(d, tap);
-            for (; ox + N <= end; ox += N)
-              hn::StoreU(hn::MulAdd(v, hn::LoadU(d, source + ox + shift), hn::LoadU(d, row + ox)),
-                         d, row + ox);
-          }
-          for (; ox < end; ++ox) row[ox] += tap * source[(ox * p.stride_w + shift) * p.x_w];
-        }
-      }
-      Finish(e, row, p.o_h, 0, 1, 0, p.ow);
-    }
-  };
-  const int64_t planes = p.n * channels;
-  if (p.threads <= 1 && p.image_threads <= 1) {
-    for (int64_t i = 0; i < planes; ++i) plane(i);
-    return;
-  }
-  parallel_ranges(planes, 1, [&](int64_t begin, int64_t end) HWY_ATTR {
-    for (int64_t i = begin; i < end; ++i) plane(i);
-  });
-}
-
-void LaunchDepthwise(const Launch& l) {
-  const auto& p = l.prepared.get<ConvParams>();
-  if (p.dtype == DType::kFloat32)
-    RunDepthwise<float>(p, l);
-  else
-    RunDepthwise<double>(p, l);
-}
-
 }  // namespace lc::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -326,17 +189,13 @@ HWY_AFTER_NAMESPACE();
 #include "backends/cpu/simd.hpp"
 
 namespace lc::cpu {
-HWY_EXPORT(DepthwiseSupports);
-HWY_EXPORT(PrepareDepthwise);
-HWY_EXPORT(LaunchDepthwise);
 HWY_EXPORT(PrepareImplicitGemm);
 HWY_EXPORT(LaunchImplicitGemm);
 }  // namespace lc::cpu
 
 LC_KERNELS(conv2d) {
   using namespace lc::cpu;
-  kernels.push_back({"conv2d", "depthwise", isa_name(), LC_KERNEL_PTR(DepthwiseSupports),
-                     LC_KERNEL_PTR(PrepareDepthwise), LC_KERNEL_PTR(LaunchDepthwise)});
+  kernels.push_back(conv_depthwise());
   kernels.push_back({"conv2d", "implicit_gemm", isa_name(), nullptr,
                      LC_KERNEL_PTR(PrepareImplicitGemm), LC_KERNEL_PTR(LaunchImplicitGemm)});
 }
