@@ -51,7 +51,7 @@ PlaneLayout plane_layout(const ConvShape& c, int64_t band_rows, int64_t lanes) {
   PlaneLayout p{};
   p.phases_h = c.kh == 1 ? 1 : c.stride_h;
   p.phases_w = c.kw == 1 ? 1 : c.stride_w;
-  p.pitch = c.stride_w == 1 ? c.pad_w + c.w : c.ow + right;
+  p.pitch = c.stride_w == 1 ? std::max(c.pad_w + c.w, c.ow) : c.ow + right;
   p.beyond = std::max<int64_t>(c.ow + right - p.pitch, 0);
   p.rows = band_rows + below;
   // Vectors are loaded and stored whole: up to one past the last row.

@@ -1,6 +1,10 @@
-// conv2d's candidates, and the one that takes every call, "implicit_gemm": out[oc, oh * ow] =
-// weight[oc, c * kh * kw] x columns, the columns of the unfolded input packed panel by panel
-// straight into the product (Chellapilla et al. 2006, without the buffer).
+// conv2d's candidates in the order they are tried, and the one that takes every call:
+//
+//   depthwise      conv_depthwise.cpp; one input channel a group
+//   direct         conv_direct.cpp; kernels and strides of ordinary size, but not 1x1 at stride 1
+//   implicit_gemm  here: out[oc, oh * ow] = weight[oc, c * kh * kw] x columns, the columns of the
+//                  unfolded input packed panel by panel straight into the product (Chellapilla et
+//                  al. 2006, without the buffer); a 1x1 kernel's columns are the image itself
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/kernels/conv2d.cpp"
 #include "hwy/foreach_target.h"
@@ -196,6 +200,7 @@ HWY_EXPORT(LaunchImplicitGemm);
 LC_KERNELS(conv2d) {
   using namespace lc::cpu;
   kernels.push_back(conv_depthwise());
+  kernels.push_back(conv_direct());
   kernels.push_back({"conv2d", "implicit_gemm", isa_name(), nullptr,
                      LC_KERNEL_PTR(PrepareImplicitGemm), LC_KERNEL_PTR(LaunchImplicitGemm)});
 }
