@@ -5,8 +5,7 @@
 //   3x3, padding 1, stride 1 or 2   reads the image in place; the zeros beside a row are shifted in
 //   everything else                 reads a copy of the plane with its zeros around it
 //
-// The copy costs more than its loads and stores: a vector that spans several just-stored pieces
-// waits until they have left the store buffer.
+// The copy was slower on every 3x3 shape measured (docs/performance.md).
 #include <algorithm>
 
 #include "backends/cpu/conv.hpp"
