@@ -10,8 +10,8 @@
 //           output channels: it packs its weights a block of channels at a time and keeps its sums
 //           in a buffer. For more weights, and the few pixels that then come with them.
 //
-// A register tile is kMr output channels by two vectors of flat positions. Positions between rows
-// are computed and dropped (compressed away) when the tile is stored.
+// A register tile is kTileRows output channels by two vectors of flat positions. Positions between
+// rows are computed and dropped (compressed away) when the tile is stored.
 #include <algorithm>
 
 #include "backends/cpu/conv.hpp"
@@ -48,6 +48,15 @@ struct ConvDirectParams {
 HWY_BEFORE_NAMESPACE();
 namespace lc::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
+
+// Higher and narrower than a product's tile: a position's row of output is short.
+#if HWY_TARGET == HWY_AVX3
+inline constexpr int kTileRows = 14;
+#elif HWY_TARGET == HWY_NEON
+inline constexpr int kTileRows = 12;
+#else
+inline constexpr int kTileRows = kMr;
+#endif
 
 /// Where a tile of finished sums goes: flat positions [first, first + cols) of rows of `pitch`
 /// positions, of which the first `ow` are outputs.
@@ -247,7 +256,9 @@ class ConvDirect {
  private:
   static constexpr int64_t kPackAlone = 8192;  // fewer weights are packed by the caller
 
-  [[nodiscard]] HWY_INLINE int64_t GroupPanels() const { return (c_.group_out + kMr - 1) / kMr; }
+  [[nodiscard]] HWY_INLINE int64_t GroupPanels() const {
+    return (c_.group_out + kTileRows - 1) / kTileRows;
+  }
   /// First output channel of a panel; panels of a group are of nearly equal height.
   [[nodiscard]] HWY_INLINE int64_t FirstRow(int64_t panel) const {
     const int64_t n = GroupPanels();
@@ -284,7 +295,7 @@ class ConvDirect {
     const int64_t N = VectorLanes<T>();
     const int vectors = t.cols > N ? 2 : 1;
     FindConvTile<T>(height, vectors, t.cols != vectors * N,
-                    std::make_integer_sequence<int, kMr>())(t);
+                    std::make_integer_sequence<int, kTileRows>())(t);
   }
 
   HWY_INLINE void Band(int64_t task, T* planes) const {
@@ -338,7 +349,7 @@ class ConvDirect {
             planes + (image * c_.groups * c_.group_in + group * c_.group_in + ic) * plane;
         for (int64_t i = 0; i < tiles; ++i) {
           t.x = x + i * NR;
-          t.sums = sums + (image * tiles + i) * kMr * NR;
+          t.sums = sums + (image * tiles + i) * kTileRows * NR;
           t.first = i * NR;
           t.cols = std::min(NR, positions - i * NR);
           RunTile(t, height);
@@ -374,7 +385,7 @@ void LaunchConvDirect(const Launch& l) {
 
 /// Rows and columns of the register tile, for the plan.
 void ConvDirectTileSize(DType dtype, int64_t* rows, int64_t* cols) {
-  *rows = kMr;
+  *rows = kTileRows;
   *cols = 2 * (dtype == DType::kFloat32 ? VectorLanes<float>() : VectorLanes<double>());
 }
 
