@@ -32,6 +32,9 @@ struct AttrValue {
     double f;
   };
   AttrValue() : i{0} {}
+  /// Copy of a value of at most one number; the others stay unspecified.
+  struct FirstOnly {};
+  AttrValue(const AttrValue& from, FirstOnly) : n(from.n) { i[0] = from.i[0]; }
   [[nodiscard]] static AttrValue integer(int64_t v) {
     AttrValue a;
     a.i[0] = v;

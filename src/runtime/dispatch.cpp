@@ -102,6 +102,20 @@ void execute(const Plan& plan, const View* in, const View* out, const Workspace&
   throw_arg(op.name, name, "memory", "a null pointer");
 }
 
+/// Input i and output o reach into the same bytes: it may be one array for both, or interleaved.
+[[gnu::noinline]] void check_overlap(const OpCall& call, int i, int o) {
+  const View& out = call.out[o];
+  const View& v = call.in[i];
+  if (!v.present() || !may_overlap(out, v)) return;
+  if (call.op->inplace && out.data == v.data && out.dtype == v.dtype && out.shape == v.shape &&
+      out.strides == v.strides)
+    return;
+  throw_arg(
+      call.op->name, "out", "memory that no input shares",
+      cat("an overlap with ", call.op->inputs[call.op->variadic ? 0 : static_cast<size_t>(i)].name),
+      "write into another array");
+}
+
 void check_operands(const Plan& plan, const OpCall& call) {
   for (int i = 0; i < call.n_in; ++i)
     if (call.in[i].data == nullptr && call.in[i].present() && call.in[i].numel() > 0) [[unlikely]]
@@ -112,16 +126,14 @@ void check_operands(const Plan& plan, const OpCall& call) {
     if (plan.discard_outputs >> o & 1u) continue;
     if (out.data == nullptr && out.numel() > 0) [[unlikely]]
       throw_arg(call.op->name, "out", "memory", "a null pointer");
+    const Reach* reach = plan.reach.data();
+    const auto at = reinterpret_cast<intptr_t>(out.data);
+    const intptr_t low = at + reach[call.n_in + o].low;
+    const intptr_t high = at + reach[call.n_in + o].high;
     for (int i = 0; i < call.n_in; ++i) {
-      const View& v = call.in[i];
-      if (!v.present() || !may_overlap(out, v)) continue;
-      if (call.op->inplace && out.data == v.data && out.dtype == v.dtype && out.shape == v.shape &&
-          out.strides == v.strides)
-        continue;
-      throw_arg(call.op->name, "out", "memory that no input shares",
-                cat("an overlap with ",
-                    call.op->inputs[call.op->variadic ? 0 : static_cast<size_t>(i)].name),
-                "write into another array");
+      const auto in = reinterpret_cast<intptr_t>(call.in[i].data);
+      if (low < in + reach[i].high && in + reach[i].low < high) [[unlikely]]
+        check_overlap(call, i, o);
     }
   }
 }

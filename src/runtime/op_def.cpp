@@ -111,8 +111,14 @@ OpCall::OpCall(const OpDef& def)
       policy(current_policy()) {
   for (int i = 0; i < n_in; ++i) new (&in[i]) View;
   for (int i = 0; i < n_out; ++i) new (&out[i]) View;
-  int k = 0;
-  for (const AttrSpec& spec : def.attrs) new (&attr[k++]) AttrValue(spec.default_value);
+  AttrValue* to = attr;
+  for (const AttrSpec& spec : def.attrs) {
+    const AttrValue& given = spec.default_value;
+    if (given.n <= 1)
+      new (to++) AttrValue(given, AttrValue::FirstOnly{});
+    else
+      new (to++) AttrValue(given);
+  }
 }
 
 void OpCall::push_input(const View& view) {

@@ -8,6 +8,7 @@
 #include "backends/backend.hpp"
 #include "lightning_core/dispatch.hpp"
 #include "lightning_core/kernel.hpp"
+#include "tensor/reach.hpp"
 
 namespace lc {
 
@@ -65,6 +66,7 @@ class Plan {
   View out[kMaxOutputs];         ///< dtype, shape, strides where the caller gives none
   int n_in = 0;
   int n_out = 0;
+  std::vector<Reach> reach;            ///< of the call's inputs, then its outputs
   int64_t view_offset = 0;             ///< kView: bytes from input 0's data
   std::vector<ConvertStep> converts;   ///< of inputs
   std::vector<ConvertStep> out_temps;  ///< outputs computed in workspace, then copied

@@ -1,7 +1,10 @@
 // Finding plans. A call is described by a short array of words (op, device, policy, dtypes, shapes,
-// strides where not row-major, attributes); equal words mean an equal plan. Each thread keeps a
-// small direct-mapped table in front of one locked map, so a warm look-up hashes about twenty words
-// and compares them: no lock, no allocation, no string.
+// strides where not row-major, attributes); equal words mean an equal plan. Three levels, each in
+// front of the next:
+//   recent   the plan this thread found last for the op: compared with the call word by word
+//   table    of this thread, direct-mapped by a hash of the words
+//   map      of the process, under a lock
+// The first two take no lock and allocate nothing.
 #include <atomic>
 #include <bit>
 #include <cstring>
@@ -10,6 +13,7 @@
 
 #include "runtime/config.hpp"
 #include "runtime/fork_mutex.hpp"
+#include "runtime/hot_thread_local.hpp"
 #include "runtime/planner.hpp"
 
 namespace lc {
@@ -21,57 +25,94 @@ constexpr size_t kKeyWords = 4 +
                              kMaxAttrs * (1 + kMaxRank);
 
 struct Key {
-  uint64_t words[kKeyWords];
+  uint64_t words[kKeyWords + 1];  // and a zero behind an odd number of them
   size_t n = 0;
   uint64_t hash = 0;
-  void push(uint64_t w) { words[n++] = w; }
 };
 
-void push_view(Key& key, const View& v) {
+/// Gives a view's words to `take` while that returns true; whether it took all.
+template <typename Take>
+[[gnu::always_inline]] inline bool view_words(const View& v, Take&& take) {
   const bool contiguous = v.is_contiguous();
-  key.push(static_cast<uint64_t>(v.dtype) | static_cast<uint64_t>(v.rank()) << 8 |
-           static_cast<uint64_t>(contiguous) << 16 | static_cast<uint64_t>(v.device.kind) << 24);
-  for (int i = 0; i < v.rank(); ++i) key.push(static_cast<uint64_t>(v.shape[i]));
+  if (!take(static_cast<uint64_t>(v.dtype) | static_cast<uint64_t>(v.rank()) << 8 |
+            static_cast<uint64_t>(contiguous) << 16 | static_cast<uint64_t>(v.device.kind) << 24))
+    return false;
+  for (int i = 0; i < v.rank(); ++i)
+    if (!take(static_cast<uint64_t>(v.shape[i]))) return false;
   if (!contiguous)
-    for (int i = 0; i < v.rank(); ++i) key.push(static_cast<uint64_t>(v.strides[i]));
+    for (int i = 0; i < v.rank(); ++i)
+      if (!take(static_cast<uint64_t>(v.strides[i]))) return false;
+  return true;
+}
+
+/// The words of a call, likewise.
+template <typename Take>
+[[gnu::always_inline]] inline bool call_words(const OpCall& call, Take&& take) {
+  const OpDef& op = *call.op;
+  const Policy& p = call.policy;
+  if (!take(static_cast<uint64_t>(op.id) | static_cast<uint64_t>(call.n_in) << 16 |
+            static_cast<uint64_t>(call.device.kind) << 24 |
+            static_cast<uint64_t>(call.device.index) << 32 |
+            static_cast<uint64_t>(call.compute_dtype) << 40) ||
+      !take(uint64_t{p.upload} << 32 | p.download) ||
+      !take(static_cast<uint64_t>(p.sync) | static_cast<uint64_t>(p.precision) << 8 |
+            static_cast<uint64_t>(p.strict) << 16 |
+            static_cast<uint64_t>(p.trace_sync_boundary) << 17 | uint64_t{p.kernel} << 32) ||
+      !take(config_epoch()))
+    return false;
+  for (int i = 0; i < call.n_in; ++i)
+    if (!view_words(call.in[i], take)) return false;
+  for (int i = 0; i < call.n_out; ++i) {
+    const bool given = call.out[i].data != nullptr;
+    if (!(given ? view_words(call.out[i], take) : take(0))) return false;
+  }
+  const AttrValue* a = call.attr;
+  for (const AttrSpec& spec : op.attrs) {
+    if (spec.kind == AttrKind::kFloat) {
+      if (!take(std::bit_cast<uint64_t>(a->f))) return false;
+    } else if (spec.kind != AttrKind::kInts) {
+      if (!take(static_cast<uint64_t>(a->i[0]))) return false;
+    } else {
+      if (!take(static_cast<uint64_t>(static_cast<int64_t>(a->n)))) return false;
+      for (const int64_t v : a->ints())
+        if (!take(static_cast<uint64_t>(v))) return false;
+    }
+    ++a;
+  }
+  return true;
+}
+
+/// A sum of products of neighbouring words, which do not wait for one another: a chain through all
+/// of them takes three times as long.
+uint64_t hash_of(const Key& key) {
+  constexpr uint64_t kOdd = 0x9e3779b97f4a7c15ull;
+  uint64_t h = key.n;
+  uint64_t salt = 0x243f6a8885a308d3ull;
+  for (size_t i = 0; i < key.n; i += 2) {
+    const uint64_t x = key.words[i] ^ salt;
+    const uint64_t y = key.words[i + 1] ^ (salt >> 32 | salt << 32);
+    h += (x ^ x >> 32) * (y | 1) + (y ^ y >> 29) * kOdd;
+    salt *= kOdd;
+  }
+  h = (h ^ h >> 32) * kOdd;
+  return h ^ h >> 29;
 }
 
 void describe(const OpCall& call, Key& key) {
-  const OpDef& op = *call.op;
-  const Policy& p = call.policy;
-  key.push(static_cast<uint64_t>(op.id) | static_cast<uint64_t>(call.n_in) << 16 |
-           static_cast<uint64_t>(call.device.kind) << 24 |
-           static_cast<uint64_t>(call.device.index) << 32 |
-           static_cast<uint64_t>(call.compute_dtype) << 40);
-  key.push(uint64_t{p.upload} << 32 | p.download);
-  key.push(static_cast<uint64_t>(p.sync) | static_cast<uint64_t>(p.precision) << 8 |
-           static_cast<uint64_t>(p.strict) << 16 |
-           static_cast<uint64_t>(p.trace_sync_boundary) << 17 | uint64_t{p.kernel} << 32);
-  key.push(config_epoch());
-  for (int i = 0; i < call.n_in; ++i) push_view(key, call.in[i]);
-  for (int i = 0; i < call.n_out; ++i) {
-    if (call.out[i].data != nullptr)
-      push_view(key, call.out[i]);
-    else
-      key.push(0);
-  }
-  for (size_t k = 0; k < op.attrs.size(); ++k) {
-    const AttrValue& a = call.attr[k];
-    if (op.attrs[k].kind == AttrKind::kFloat) {
-      key.push(std::bit_cast<uint64_t>(a.f));
-    } else if (op.attrs[k].kind != AttrKind::kInts) {
-      key.push(static_cast<uint64_t>(a.i[0]));
-    } else {
-      key.push(static_cast<uint64_t>(static_cast<int64_t>(a.n)));
-      for (const int64_t v : a.ints()) key.push(static_cast<uint64_t>(v));
-    }
-  }
-  uint64_t h = 0x243f6a8885a308d3ull;
-  for (size_t i = 0; i < key.n; ++i) {
-    h = (h ^ key.words[i]) * 0x9e3779b97f4a7c15ull;
-    h ^= h >> 29;
-  }
-  key.hash = h;
+  uint64_t* to = key.words;
+  call_words(call, [&](uint64_t w) {
+    *to++ = w;
+    return true;
+  });
+  *to = 0;
+  key.n = static_cast<size_t>(to - key.words);
+  key.hash = hash_of(key);
+}
+
+bool same_call(const Plan& plan, const OpCall& call) {
+  // The plan's words end where those of a call with an equal head, ranks and counts do.
+  const uint64_t* at = plan.key.data();
+  return call_words(call, [&](uint64_t w) { return *at++ == w; });
 }
 
 bool same_key(const Plan& plan, const Key& key) {
@@ -84,16 +125,33 @@ struct Slot {
 };
 constexpr size_t kSlots = 512;  // 12 KiB a thread
 
+constexpr size_t kRecent = 256;  // ops; past that they share
+
 struct ThreadTable {
   Slot slots[kSlots];
+  Slot* recent[kRecent] = {};  // by op
   uint64_t generation = 0;
   uint64_t hits = 0;
 };
 
-ThreadTable& thread_table() {
-  thread_local ThreadTable table;
-  return table;
+LC_HOT_THREAD_LOCAL ThreadTable* t_table = nullptr;
+
+[[gnu::noinline]] ThreadTable& make_table() {
+  // A thread that ends may still call, from the destructors of its other thread_local objects: it
+  // finds the pointer null and gets a table that nobody frees.
+  struct Owner {
+    ThreadTable* table = new ThreadTable;
+    ~Owner() {
+      t_table = nullptr;
+      delete table;
+      table = nullptr;
+    }
+  };
+  thread_local Owner owner;
+  t_table = owner.table != nullptr ? owner.table : new ThreadTable;
+  return *t_table;
 }
+ThreadTable& thread_table() { return t_table != nullptr ? *t_table : make_table(); }
 
 struct SharedMap {
   ForkMutex mutex{LockRank::kPlans};
@@ -131,23 +189,34 @@ PlanPtr find_or_make(const OpCall& call, const Key& key) {
   return plan;
 }
 
-const PlanPtr& look_up(OpCall& call) {
+/// The table's slot that holds the plan of a call which is not the op's recent one.
+[[gnu::noinline]] Slot& find_slot(ThreadTable& table, const OpCall& call) {
   Key key;
   describe(call, key);
+  Slot& slot = table.slots[key.hash >> 55];
+  if (slot.hash == key.hash && slot.plan && same_key(*slot.plan, key)) {
+    ++table.hits;
+  } else {
+    slot.plan = find_or_make(call, key);
+    slot.hash = key.hash;
+  }
+  table.recent[static_cast<size_t>(call.op->id) % kRecent] = &slot;
+  return slot;
+}
+
+const PlanPtr& look_up(OpCall& call) {
   ThreadTable& table = thread_table();
   const uint64_t generation = g_generation.load(std::memory_order_acquire);
   if (table.generation != generation) [[unlikely]] {
     for (Slot& slot : table.slots) slot = Slot{};
     table.generation = generation;
   }
-  Slot& slot = table.slots[key.hash >> 55];
-  if (slot.hash == key.hash && slot.plan && same_key(*slot.plan, key)) [[likely]] {
+  Slot* found = table.recent[static_cast<size_t>(call.op->id) % kRecent];
+  if (found != nullptr && found->plan && same_call(*found->plan, call)) [[likely]]
     ++table.hits;
-  } else {
-    PlanPtr plan = find_or_make(call, key);
-    slot.plan = std::move(plan);
-    slot.hash = key.hash;
-  }
+  else
+    found = &find_slot(table, call);
+  const Slot& slot = *found;
   const Plan& plan = *slot.plan;
   for (int i = 0; i < call.n_out; ++i)
     if (call.out[i].data == nullptr) {

@@ -415,6 +415,9 @@ std::unique_ptr<Plan> make_plan(const OpCall& original) {
     }
   }
 
+  for (int i = 0; i < call.n_in; ++i) plan->reach.push_back(reach_of(original.in[i]));
+  for (int i = 0; i < call.n_out; ++i) plan->reach.push_back(reach_of(call.out[i]));
+
   select_device(original, *plan);
   plan->cost = op.cost(call);
   plan->workload = workload_of(call, plan->cost);

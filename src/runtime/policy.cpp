@@ -8,6 +8,7 @@
 #include "lightning_core/error.hpp"
 #include "runtime/config.hpp"
 #include "runtime/fork_mutex.hpp"
+#include "runtime/hot_thread_local.hpp"
 
 namespace lc {
 namespace {
@@ -29,7 +30,7 @@ struct ThreadPolicy {
   uint32_t config = ~0u;
   bool scoped = false;
 };
-thread_local ThreadPolicy t_policy;
+LC_HOT_THREAD_LOCAL ThreadPolicy t_policy;
 
 uint64_t mix(uint64_t h, uint64_t v) {
   h ^= v;

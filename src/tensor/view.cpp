@@ -4,21 +4,16 @@
 #include <utility>
 
 #include "lightning_core/tensor.hpp"
+#include "tensor/reach.hpp"
 
 namespace lc {
 namespace {
 
 /// First and one-past-last byte a view touches.
 std::pair<const char*, const char*> byte_range(const View& v) {
-  int64_t low = 0;
-  int64_t high = 0;
-  for (int i = 0; i < v.rank(); ++i) {
-    const int64_t span = (v.shape[i] - 1) * v.strides[i];
-    (span < 0 ? low : high) += span;
-  }
-  const int64_t size = dtype_size(v.dtype);
+  const Reach reach = reach_of(v);
   const char* base = static_cast<const char*>(v.data);
-  return {base + low * size, base + (high + 1) * size};
+  return {base + reach.low, base + reach.high};
 }
 
 /// Both views walk rows of the same pitch and stay in disjoint columns of it.
@@ -55,6 +50,18 @@ bool disjoint_columns(const View& a, const View& b) {
 }
 
 }  // namespace
+
+Reach reach_of(const View& v) {
+  uint64_t low = 0;  // unsigned: absurd shapes come here before they are refused
+  uint64_t high = 1;
+  for (int i = 0; i < v.rank(); ++i) {
+    const uint64_t span =
+        (static_cast<uint64_t>(v.shape[i]) - 1) * static_cast<uint64_t>(v.strides[i]);
+    (static_cast<int64_t>(span) < 0 ? low : high) += span;
+  }
+  const auto size = static_cast<uint64_t>(dtype_size(v.dtype));
+  return {static_cast<int64_t>(low * size), static_cast<int64_t>(high * size)};
+}
 
 bool View::is_contiguous() const {
   uint64_t expected = 1;  // unsigned, as in contiguous_strides()

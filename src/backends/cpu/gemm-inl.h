@@ -333,8 +333,9 @@ HWY_INLINE void GemmDirect(const GemmSizes& s, const GemmEpilogue<T>& e, const T
   for (int64_t col = 0; col < s.n; col += NR) {
     const int64_t cols = std::min(NR, s.n - col);
     for (int64_t i = 0; i < panels; ++i) {
-      const int64_t r0 = s.m * i / panels;
-      const int64_t height = s.m * (i + 1) / panels - r0;
+      // Without a division where there is one panel: two cost as much as the tile of an 8x8.
+      const int64_t r0 = i == 0 ? 0 : s.m * i / panels;
+      const int64_t height = i + 1 == panels ? s.m - r0 : s.m * (i + 1) / panels - r0;
       T* to = c + r0 * c_row + col;
       RunTile<T, false>(height, cols, s.k, a + r0 * a_row, a_row, a_k, b + col, b_row, to, c_row,
                         static_cast<T>(s.alpha), false);

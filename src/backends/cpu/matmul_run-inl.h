@@ -39,6 +39,10 @@ HWY_INLINE void ForEachProduct(const MatmulPlan& p, const Launch& l, F&& f) {
   const T* a = l.in[p.swapped ? 1 : 0].ptr<const T>();
   const T* b = l.in[p.swapped ? 0 : 1].ptr<const T>();
   T* c = l.out[0].ptr<T>();
+  if (p.batch == 1) {
+    f(a, b, c, 0);
+    return;
+  }
   const auto one = [&](int64_t index, int64_t slot) HWY_ATTR {
     int64_t oa = 0, ob = 0, oc = 0;
     int64_t rest = index;
