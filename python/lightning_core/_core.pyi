@@ -556,6 +556,9 @@ def parse_case(line: str, seed: int = 1) -> Case:
 def read_cases(path: str, section: str = '', seed: int = 1) -> list[Case]:
     """Cases of a file's section, each also in the other float dtypes."""
 
+def direct(function: Any, native: Any | None = None) -> Any:
+    """A callable that serves the function's plain calls without Python code."""
+
 @overload
 def abs(x: Tensor, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
 @overload

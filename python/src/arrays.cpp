@@ -243,6 +243,17 @@ bool read_array(PyObject* object, const char* op, const char* name, DTypeSet acc
   return true;
 }
 
+bool plain_array(PyObject* object, View* view) {
+  if (object == nullptr || !PyArray_CheckExact(object)) return false;
+  auto* array = reinterpret_cast<PyArrayObject*>(object);
+  return PyArray_TYPE(array) == NPY_FLOAT && PyArray_NDIM(array) <= kMaxRank &&
+         view_of(array, DType::kFloat32, view) && view->numel() > 0;
+}
+
+bool writeable(PyObject* array) {
+  return PyArray_ISWRITEABLE(reinterpret_cast<PyArrayObject*>(array));
+}
+
 bool read_out(PyObject* object, const char* op, View* view, bool* is_tensor) {
   if (const Tensor* tensor = tensor_of(object)) {
     *view = tensor->view();

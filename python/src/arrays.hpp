@@ -54,6 +54,12 @@ struct Number {
 bool read_array(PyObject* object, const char* op, const char* name, DTypeSet accepted, View* view,
                 Number* number, Held& held, bool* is_tensor, DType cast_to = DType::kNone);
 
+/// Fills `view` for a float32 ndarray, of no subclass, that is read where it lies and not empty;
+/// false, without a Python error, for everything else.
+bool plain_array(PyObject* object, View* view);
+/// Of an ndarray.
+bool writeable(PyObject* array);
+
 /// A writeable array to write into: an ndarray or a Tensor. As read_array, but never a copy.
 bool read_out(PyObject* object, const char* op, View* view, bool* is_tensor);
 

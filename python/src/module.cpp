@@ -4,6 +4,7 @@
 
 #include "arrays.hpp"
 #include "bindings.hpp"
+#include "direct_function.hpp"
 #include "lightning_core/error.hpp"
 #include "lightning_core/op_def.hpp"
 #include "op_function.hpp"
@@ -30,6 +31,15 @@ NB_MODULE(_core, m) {
   bind_safetensors(m);
   bind_tools(m);
   add_op_functions(m.ptr());
+  m.def(
+      "direct",
+      [](nb::object function, nb::object native) {
+        PyObject* made = make_direct(function.ptr(), native.ptr());
+        if (made == nullptr) throw nb::python_error();
+        return nb::steal(made);
+      },
+      nb::arg("function"), nb::arg("native") = nb::none(),
+      "A callable that serves the function's plain calls without Python code.");
   // What `from lightning_core._core import *` gives the package: every op but matmul, whose name
   // the package's own function has (it also serves the reference's form).
   nb::list names;

@@ -218,29 +218,13 @@ class Parser {
   Held held_;
   DType cast_to_ = DType::kNone;  // kFloat32 where as_float32 was given
   uint64_t seen_ = 0;
-  Number numbers_[kMaxInputs];
+  union {  // not initialised: few calls have numbers
+    Number numbers_[kMaxInputs];
+  };
   double scalars_[kMaxInputs];
   int number_at_[kMaxInputs];
   int n_numbers_ = 0;
 };
-
-void run_released(const Plan& plan, const OpCall& call) {
-  const double ns =
-      plan.cost.flops / 50.0 + (plan.cost.bytes_read + plan.cost.bytes_written) / 10.0;
-  if (ns < kReleaseGilNs) {
-    run(plan, call);
-    return;
-  }
-  // Another thread may plan meanwhile, but not on this thread's table: `plan` stays valid.
-  PyThreadState* state = PyEval_SaveThread();
-  try {
-    run(plan, call);
-  } catch (...) {
-    PyEval_RestoreThread(state);
-    throw;
-  }
-  PyEval_RestoreThread(state);
-}
 
 PyObject* call_function(PyObject* self, PyObject* const* args, Py_ssize_t nargs,
                         PyObject* kwnames) {
@@ -346,6 +330,24 @@ std::string doc_of(const OpDef& op) {
 }
 
 }  // namespace
+
+void run_released(const Plan& plan, const OpCall& call) {
+  const double ns =
+      plan.cost.flops / 50.0 + (plan.cost.bytes_read + plan.cost.bytes_written) / 10.0;
+  if (ns < kReleaseGilNs) {
+    run(plan, call);
+    return;
+  }
+  // Another thread may plan meanwhile, but not on this thread's table: `plan` stays valid.
+  PyThreadState* state = PyEval_SaveThread();
+  try {
+    run(plan, call);
+  } catch (...) {
+    PyEval_RestoreThread(state);
+    throw;
+  }
+  PyEval_RestoreThread(state);
+}
 
 bool read_attr(const OpDef& op, const AttrSpec& spec, PyObject* value, AttrValue* to) {
   const auto wrong = [&](const char* expected) {

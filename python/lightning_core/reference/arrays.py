@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
+import functools
 import operator
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["F32", "Array", "Device", "array", "flag", "flat", "out_of", "returns", "sizes"]
+from lightning_core import _core
+
+__all__ = [
+    "F32",
+    "Array",
+    "Device",
+    "array",
+    "direct",
+    "flag",
+    "flat",
+    "out_of",
+    "returns",
+    "sizes",
+]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 F32 = npt.NDArray[np.float32]
 Array = npt.NDArray[Any]
 Device = str | None
 """A device's name; None: the preferred device."""
+
+
+def direct(function: Function, native: Callable[..., Any] | None = None) -> Function:
+    """`function`, whose plain calls (float32 ndarrays whose sizes fit) run without Python code.
+
+    All others run it. `native` is the op where a call without sizes is one of that op.
+    """
+    return cast(Function, functools.update_wrapper(_core.direct(function, native), function))
 
 
 def sizes(op: str, least: int = 1, **values: Any) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from lightning_core.reference.arrays import (
     Array,
     Device,
     array,
+    direct,
     flag,
     flat,
     out_of,
@@ -87,6 +88,7 @@ def _check_2d(op: str, q: Any, k: Any, v: Any) -> tuple[Any, Any, Any]:
     return first, second, third
 
 
+@direct
 def attention2d(q: Any, k: Any, v: Any, causal: bool = False, device: Device = None) -> F32:
     """Attention of [seq_len, head_dim] operands, to a float32 array of that shape.
 
@@ -97,6 +99,7 @@ def attention2d(q: Any, k: Any, v: Any, causal: bool = False, device: Device = N
     return attend("attention2d", *_check_2d("attention2d", q, k, v), causal, device)
 
 
+@direct
 def attention2d_into(
     q: Any, k: Any, v: Any, out: F32, causal: bool = False, device: Device = None
 ) -> None:
@@ -117,6 +120,7 @@ def attention2d_session(q: Any, causal: bool = False, device: Device = None) -> 
     return AttentionSession(first.shape[0], first.shape[1], causal, device)
 
 
+@direct
 def attention_forward(
     q: Any,
     k: Any,

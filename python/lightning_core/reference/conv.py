@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lightning_core import _core
-from lightning_core.reference.arrays import F32, Device, array, out_of
+from lightning_core.reference.arrays import F32, Device, array, direct, out_of
 
 __all__ = ["conv2d_nchw", "conv2d_nchw_into", "conv2d_nchw_metal_resident", "convolve"]
 
@@ -50,6 +50,7 @@ def convolve(
     )
 
 
+@direct
 def conv2d_nchw(
     x: Any,
     w: Any,
@@ -72,11 +73,12 @@ def conv2d_nchw(
 def window_of(op: str, out: Any) -> F32:
     """`out`, checked to be a writeable rank-4 float32 array; the op checks its shape."""
     if not isinstance(out, np.ndarray) or out.ndim != 4:
-        shape = getattr(out, "shape", type(out))
-        raise ValueError(f"[{op}] out: expected a rank-4 float32 ndarray, found {shape}")
+        found = f"shape {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise ValueError(f"[{op}] out: expected a rank-4 float32 ndarray, found {found}")
     return out_of(op, out, out.shape)
 
 
+@direct
 def conv2d_nchw_into(
     x: Any,
     w: Any,

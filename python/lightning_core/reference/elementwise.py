@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from lightning_core import _core
-from lightning_core.reference.arrays import Device, array, flat, returns, sizes
+from lightning_core.reference.arrays import Device, array, direct, flat, returns, sizes
 
 __all__ = ["matrix_sub", "vector_add"]
 
 
+@direct
 def vector_add(a: Any, b: Any, device: Device = None) -> Any:
     """Sum of two arrays of as many elements, flat.
 
@@ -39,6 +40,7 @@ def vector_add(a: Any, b: Any, device: Device = None) -> Any:
     return returns(a, result)
 
 
+@direct
 def matrix_sub(a: Any, b: Any, rows: int, cols: int, device: Device = None) -> Any:
     """a - b of two [rows, cols] matrices, flat.
 

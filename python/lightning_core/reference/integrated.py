@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lightning_core import _core
-from lightning_core.reference.arrays import F32, Device, out_of, sizes
+from lightning_core.reference.arrays import F32, Device, direct, out_of, sizes
 from lightning_core.reference.attention import attend, operands_of
 from lightning_core.reference.conv import convolve, window_of
 
@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 
+@direct
 def conv_relu_nchw(
     x: Any,
     w: Any,
@@ -45,6 +46,7 @@ def conv_relu_nchw(
     )
 
 
+@direct
 def conv_relu_nchw_into(
     x: Any,
     w: Any,
@@ -63,6 +65,7 @@ def conv_relu_nchw_into(
     )
 
 
+@direct
 def attention(
     q: Any,
     k: Any,
@@ -85,6 +88,7 @@ def attention(
     return result if np.ndim(q) == 2 else result.reshape(-1)
 
 
+@direct
 def attention_into(
     q: Any,
     k: Any,

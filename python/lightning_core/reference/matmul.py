@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lightning_core import _core
-from lightning_core.reference.arrays import F32, Device, array, flat, out_of, returns, sizes
+from lightning_core.reference.arrays import F32, Device, array, direct, flat, out_of, returns, sizes
 from lightning_core.reference.policies import MatMulIoPolicy, as_policy, of_kind
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def _product_sizes(op: str, a: Any, b: Any) -> tuple[int, int, int]:
     return m, k, n
 
 
+@direct
 def matmul2d(a: Any, b: Any, device: Device = None) -> F32:
     """Product of two matrices, [m, k] @ [k, n] -> [m, n] in float32.
 
@@ -58,6 +60,7 @@ def matmul2d(a: Any, b: Any, device: Device = None) -> F32:
     return result
 
 
+@direct
 def matmul2d_into(a: Any, b: Any, out: F32, device: Device = None) -> None:
     """Product of two matrices into `out`, float32 of shape (m, n) or flat (m * n,); may be strided.
 
@@ -65,17 +68,6 @@ def matmul2d_into(a: Any, b: Any, out: F32, device: Device = None) -> None:
         ValueError: not rank 2, inner dimensions differ, or `out` does not fit (nothing is written).
         RuntimeError: an extent of 0.
     """
-    try:
-        # With b and out of rank 2 the op takes no a but one of rank 2, and b.size and len(out)
-        # cover every extent: the fewest reads that leave the rest to the op's own checks.
-        if b.ndim == 2 and out.ndim == 2 and b.size and len(out):
-            if device is None:  # a keyword less to parse
-                _matmul(a, b, out=out, as_float32=True)
-            else:
-                _matmul(a, b, out=out, device=device, as_float32=True)
-            return
-    except (AttributeError, ValueError):
-        pass  # the checks below name the argument
     op = "matmul2d_into"
     first, second = _check_2d(op, a, b)
     m, _, n = _product_sizes(op, first, second)
@@ -136,6 +128,7 @@ def _flat_matmul_into(
     _matmul(first, second, out=window, device=device, policy=io, as_float32=True)
 
 
+@functools.partial(direct, native=_matmul)
 def matmul(
     a: Any,
     b: Any,
@@ -196,11 +189,13 @@ def matmul(
     return returns(a, _flat_matmul("matmul", a, b, m, k, n, device))
 
 
+@direct
 def matmul_np(a: Any, b: Any, m: int, k: int, n: int, device: Device = None) -> F32:
     """Product of flat operands, a flat float32 array of m * n elements."""
     return _flat_matmul("matmul_np", a, b, m, k, n, device).reshape(-1)
 
 
+@direct
 def matmul_np_into(a: Any, b: Any, out: F32, m: int, k: int, n: int, device: Device = None) -> None:
     """Product of flat operands into `out`, float32 of m * n elements in any shape."""
     _flat_matmul_into("matmul_np_into", a, b, out, m, k, n, device)
