@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <vector>
 
+#include "backends/cpu/thread_pool.hpp"
 #include "lightning_core/dispatch.hpp"
 #include "lightning_core/ops.hpp"
 #include "lightning_core/trace.hpp"
@@ -82,6 +83,30 @@ TEST(Overhead, OfAWarmCall) {
   const Tensor b = Tensor::full({8, 8}, 2.0);
   measure("matmul", a, b);
   measure("add", a, b);
+}
+
+/// Two tasks of equal length on two threads: what the run takes beyond one of them.
+TEST(Overhead, OfAParallelRun) {
+  if (num_threads() < 2) GTEST_SKIP() << "one processor";
+  constexpr uint64_t kTaskNs = 5000;
+  constexpr double kTargetUs = 2;
+  std::vector<double> extra;
+  for (int i = 0; i < 4000; ++i) {
+    const uint64_t start = monotonic_ns();
+    parallel_for(2, [](int64_t) {
+      const uint64_t end = monotonic_ns() + kTaskNs;
+      while (monotonic_ns() < end) {
+      }
+    });
+    extra.push_back(static_cast<double>(monotonic_ns() - start - kTaskNs) * 1e-3);
+  }
+  std::sort(extra.begin(), extra.end());
+  std::printf("start and join of two tasks: %.2f us, median %.2f\n", extra.front(),
+              extra[extra.size() / 2]);
+#ifndef LC_SANITIZED
+  // The best tenth: a machine that is busy with something else delays the others.
+  EXPECT_LT(extra[extra.size() / 10], 2 * kTargetUs);
+#endif
 }
 
 }  // namespace

@@ -123,19 +123,29 @@ TEST_F(ThreadPool, ChildOfForkComputes) {
 }
 #endif
 
-TEST_F(ThreadPool, NoCoreIsBusyAfterTheLastCall) {
-  set_config("LC_NUM_THREADS", "4");
-  expect_each_task_once(64);
-  const auto cpu_ns = [] {
-    timespec t{};
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return t.tv_sec * 1'000'000'000LL + t.tv_nsec;
-  };
-  std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  const auto before = cpu_ns();
-  std::this_thread::sleep_for(std::chrono::milliseconds(100));
-  // A worker that still spun would have used up to 100 ms.
-  EXPECT_LT(cpu_ns() - before, 30'000'000);
+int64_t process_ns() {
+  timespec t{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+  return t.tv_sec * 1'000'000'000LL + t.tv_nsec;
+}
+
+TEST_F(ThreadPool, NoCoreIsBusyAMillisecondAfterTheLastCall) {
+  using std::chrono::milliseconds;
+  for (const char* threads : {"0", "4"}) {  // as many as there are processors: workers spin a while
+    set_config("LC_NUM_THREADS", threads);
+    constexpr int kRounds = 20;
+    constexpr int kWatchMs = 5;
+    int64_t busy = 0;
+    for (int i = 0; i < kRounds; ++i) {
+      expect_each_task_once(64);
+      std::this_thread::sleep_for(milliseconds(1));
+      const int64_t before = process_ns();
+      std::this_thread::sleep_for(milliseconds(kWatchMs));
+      busy += process_ns() - before;
+    }
+    // One worker that still spun would have used all of the time watched.
+    EXPECT_LT(busy, int64_t{kRounds} * kWatchMs * 1'000'000 / 5) << threads;
+  }
 }
 
 }  // namespace
