@@ -48,7 +48,8 @@ struct Case {
 /// `seed` and the line only; where an op's domain is smaller they stay inside: positive for log,
 /// sqrt, rsqrt and the base of pow, away from 0 for divisors, indices in range, boolean masks with
 /// at least their first column true.
-/// With `special`, a sixteenth of the floats are NaN, infinite, -0, denormal or tiny instead.
+/// With `special`, a sixteenth of the floats are NaN, infinite, -0, denormal or tiny instead; in
+/// conv2d not the weights, because its kernels may multiply them by padding of 0.
 [[nodiscard]] OpCall make_call(const Case& c, std::vector<Tensor>& storage, uint64_t seed = 1,
                                bool special = false);
 

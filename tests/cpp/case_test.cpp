@@ -13,19 +13,13 @@
 #include <string>
 #include <vector>
 
+#include "case_files.hpp"
 #include "lightning_core/dispatch.hpp"
+#include "runtime/plan.hpp"
 #include "tensor/scalar.hpp"
 
 namespace lc {
 namespace {
-
-std::vector<std::string> case_files() {
-  std::vector<std::string> paths;
-  for (const auto& entry : std::filesystem::directory_iterator(LC_SOURCE_DIR "/tests/cases"))
-    if (entry.path().extension() == ".txt") paths.push_back(entry.path().string());
-  std::sort(paths.begin(), paths.end());
-  return paths;
-}
 
 std::string error_of(const std::function<void()>& f) {
   try {
@@ -187,11 +181,20 @@ TEST(CaseFile, SectionsAndErrors) {
 
 TEST(CaseFile, EveryOpHasCasesAndEveryLineReadsBack) {
   std::set<std::string> seen[3];
+  std::set<std::string> empty;
+  std::set<std::string> one;  // every operand of a single element
   const char* sections[] = {"smoke", "full", "perf"};
   for (const std::string& path : case_files())
     for (int s = 0; s < 3; ++s)
       for (const Case& c : read_cases(path, sections[s])) {
         seen[s].insert(c.op->name);
+        const auto numel = [](const CaseInput& in) { return in.present() ? in.shape.numel() : 1; };
+        if (std::any_of(c.inputs.begin(), c.inputs.end(),
+                        [&](const CaseInput& in) { return numel(in) == 0; }))
+          empty.insert(c.op->name);
+        if (std::all_of(c.inputs.begin(), c.inputs.end(),
+                        [&](const CaseInput& in) { return numel(in) == 1; }))
+          one.insert(c.op->name);
         OpCall call(*c.op);
         call.n_in = 0;
         for (const CaseInput& in : c.inputs)
@@ -213,58 +216,39 @@ TEST(CaseFile, EveryOpHasCasesAndEveryLineReadsBack) {
   for (const OpDef* op : all_ops()) {
     EXPECT_EQ(seen[0].count(op->name), 1u) << op->name << " has no smoke case";
     EXPECT_EQ(seen[1].count(op->name), 1u) << op->name << " has no full case";
+    EXPECT_EQ(empty.count(op->name), 1u) << op->name << " has no case of an empty input";
+    EXPECT_EQ(one.count(op->name), 1u) << op->name << " has no case of single elements";
   }
 }
 
-/// Every computing device that is there.
-std::vector<Device> devices() {
-  std::vector<Device> found;
-  for (const DeviceKind kind : {DeviceKind::kCpu, DeviceKind::kCuda, DeviceKind::kMetal})
-    if (device_available(kind)) found.push_back(Device{kind, 0});
-  return found;
-}
+class Cases : public testing::TestWithParam<std::string> {};
 
-class Cases : public testing::TestWithParam<std::string> {
- protected:
-  std::vector<Case> lines() const {
-    std::vector<Case> all = read_cases(GetParam(), "smoke");
-    for (Case& c : read_cases(GetParam(), "full")) all.push_back(std::move(c));
-    return with_other_floats(all);
-  }
-};
-
-TEST_P(Cases, MatchTheReference) {
-  for (const Device device : devices())
-    for (const Case& c : lines()) {
-      const Comparison r = run_case(c, {.device = device});
-      EXPECT_TRUE(r.ok) << r.text;
+/// Runs every line on every device.
+void expect_reference(const std::string& path, const CaseRun& options) {
+  for (const Device device : computing_devices())
+    for (const Case& c : case_lines(path, device)) {
+      CaseRun run = options;
+      run.device = device;
+      const Comparison r = run_case(c, run);
+      EXPECT_TRUE(r.ok) << r.text << " (on " << device_name(device) << ")";
     }
 }
+
+TEST_P(Cases, MatchTheReference) { expect_reference(GetParam(), {}); }
 
 TEST_P(Cases, MatchTheReferenceIntoAStridedOutput) {
-  for (const Device device : devices())
-    for (const Case& c : lines()) {
-      const Comparison r = run_case(c, {.device = device, .seed = 2, .strided_out = true});
-      EXPECT_TRUE(r.ok) << r.text;
-    }
+  expect_reference(GetParam(), {.seed = 2, .strided_out = true});
 }
 
 TEST_P(Cases, NanInfinityAndDenormalsMatchTheReference) {
-  for (const Device device : devices())
-    for (const Case& c : lines()) {
-      const std::string_view op = c.op->name;
-      // Attention may or may not read what a mask hides; conv2d may multiply its padding.
-      if (op == "attention" || op == "conv2d") continue;
-      const Comparison r = run_case(c, {.device = device, .seed = 4, .special = true});
-      EXPECT_TRUE(r.ok) << r.text;
-    }
+  expect_reference(GetParam(), {.seed = 4, .special = true});
 }
 
 TEST_P(Cases, ComposedOpsMatchTheReference) {
   Policy composed;
   composed.kernel = intern_kernel("composed");
-  for (const Device device : devices())
-    for (const Case& c : lines()) {
+  for (const Device device : computing_devices())
+    for (const Case& c : case_lines(GetParam(), device)) {
       if (c.op->compose == nullptr) continue;
       // A composition rounds after every op.
       const Comparison r = run_case(c, {.device = device, .policy = composed, .seed = 3});
@@ -273,8 +257,33 @@ TEST_P(Cases, ComposedOpsMatchTheReference) {
     }
 }
 
-std::string file_stem(const testing::TestParamInfo<std::string>& file) {
-  return std::filesystem::path(file.param).stem().string();
+// The reference would take what a kernel refuses, and the answers would still be right.
+TEST_P(Cases, RunOnKernelsOfTheCpu) {
+  for (const Case& c : case_lines(GetParam())) {
+    std::vector<Tensor> storage;
+    OpCall call = make_call(c, storage);
+    call.device = Device{};
+    const Plan& p = plan(call);
+    EXPECT_FALSE(p.fallback) << c.text << ": " << p.fallback_reason;
+    EXPECT_TRUE(p.kind == PlanKind::kKernel || p.kind == PlanKind::kView ||
+                p.kind == PlanKind::kEmpty)
+        << c.text << " runs as " << p.kernel_name;
+  }
+}
+
+TEST_P(Cases, ArePlannedForADeviceThatIsNotHere) {
+  for (const Case& c : case_lines(GetParam())) {
+    std::vector<Tensor> storage;
+    OpCall call = make_call(c, storage);
+    OpCall here = call;
+    (void)plan(here);
+    call.device = Device{DeviceKind::kNull, 0};
+    const Plan& p = plan(call);
+    EXPECT_EQ(p.selected.kind, DeviceKind::kNull) << c.text;
+    EXPECT_FALSE(p.fallback) << c.text;
+    EXPECT_EQ(call.out[0].dtype, here.out[0].dtype) << c.text;
+    EXPECT_EQ(call.out[0].shape, here.out[0].shape) << c.text;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Files, Cases, testing::ValuesIn(case_files()), file_stem);

@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 import lightning_core as lc
 
 CASES = sorted((Path(__file__).resolve().parent.parent / "cases").glob("*.txt"))
-DEVICES = ["cpu", "metal"]  # "metal" falls back where there is none
+DEVICES = ["cpu", "cuda", "metal"]  # one that is not here falls back to the CPU
 FLOATS = [np.float32, np.float64]
 Array = npt.NDArray[Any]
 

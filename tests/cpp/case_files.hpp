@@ -1,0 +1,41 @@
+// What the tests that go through tests/cases share.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "runtime/case.hpp"
+
+namespace lc {
+
+inline std::vector<std::string> case_files() {
+  std::vector<std::string> paths;
+  for (const auto& entry : std::filesystem::directory_iterator(LC_SOURCE_DIR "/tests/cases"))
+    if (entry.path().extension() == ".txt") paths.push_back(entry.path().string());
+  std::sort(paths.begin(), paths.end());
+  return paths;
+}
+
+inline std::string file_stem(const testing::TestParamInfo<std::string>& file) {
+  return std::filesystem::path(file.param).stem().string();
+}
+
+/// Every device that computes, here or by falling back to the CPU.
+inline std::vector<Device> computing_devices() {
+  return {Device{DeviceKind::kCpu, 0}, Device{DeviceKind::kCuda, 0}, Device{DeviceKind::kMetal, 0}};
+}
+
+/// A file's smoke and full lines, also in float64. For a device that is not here, whose calls run
+/// as the CPU's do, only the smoke lines.
+inline std::vector<Case> case_lines(const std::string& path, Device device = {}) {
+  std::vector<Case> all = read_cases(path, "smoke");
+  if (device_available(device.kind))
+    for (Case& c : read_cases(path, "full")) all.push_back(std::move(c));
+  return with_float64(all);
+}
+
+}  // namespace lc
