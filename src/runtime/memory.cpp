@@ -432,9 +432,13 @@ bool on_host(DeviceKind kind) { return kind == DeviceKind::kCpu || kind == Devic
 
 }  // namespace
 
-void* pool_alloc(int64_t bytes, Device device) {
+void check_memory_config() {
   if (g_settings.epoch.load(std::memory_order_acquire) != config_epoch()) [[unlikely]]
     read_settings();
+}
+
+void* pool_alloc(int64_t bytes, Device device) {
+  check_memory_config();
   if (bytes < 0) [[unlikely]]
     throw_arg("memory", "bytes", "0 or more", std::to_string(bytes));
   if (device.kind != DeviceKind::kCpu && !device_available(device.kind)) [[unlikely]]

@@ -13,6 +13,10 @@ namespace lc {
 /// Gives back what pool_alloc(bytes, device) gave; any thread. Null is fine.
 void pool_free(void* p, int64_t bytes, Device device = {}) noexcept;
 
+/// Reads the pools' settings where the configuration changed; throws where one does not parse. For
+/// calls that may need no memory of the pools, whose user would otherwise never hear of it.
+void check_memory_config();
+
 /// Of one device. Bytes count whole blocks, which are up to a quarter larger than what was asked
 /// for (64 bytes at least).
 struct MemoryStats {

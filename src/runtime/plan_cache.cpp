@@ -14,6 +14,7 @@
 #include "runtime/config.hpp"
 #include "runtime/fork_mutex.hpp"
 #include "runtime/hot_thread_local.hpp"
+#include "runtime/memory.hpp"
 #include "runtime/planner.hpp"
 
 namespace lc {
@@ -176,6 +177,7 @@ PlanPtr find_or_make(const OpCall& call, const Key& key) {
         return it->second;
       }
   }
+  check_memory_config();
   // Made outside the lock: a composed plan asks for the plans of its steps.
   std::unique_ptr<Plan> made = make_plan(call);
   made->key.assign(key.words, key.words + key.n);

@@ -4,12 +4,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cfenv>
 #include <chrono>
 #include <thread>
 #include <vector>
 
+#include "lightning_core/ops.hpp"
 #include "lightning_core/trace.hpp"
 #include "runtime/config.hpp"
 
@@ -49,6 +51,27 @@ TEST_F(ThreadPool, NestedCallsFinish) {
   std::atomic<int64_t> sum{0};
   parallel_for(8, [&](int64_t a) { parallel_for(8, [&](int64_t b) { sum += a * 8 + b; }); });
   EXPECT_EQ(sum, 63 * 64 / 2);
+}
+
+TEST_F(ThreadPool, OpsInsideTasksAndOversubscribed) {
+  const Tensor a = Tensor::full({96, 200}, 0.5), b = Tensor::full({200, 80}, 0.25);
+  const Tensor want = matmul(a, b);
+  const auto right = [&](const Tensor& got) {
+    return std::equal(got.data<float>(), got.data<float>() + got.numel(), want.data<float>());
+  };
+  for (const char* threads : {"2", "16"}) {
+    set_config("LC_NUM_THREADS", threads);
+    std::atomic<int> good{0};
+    parallel_for(12, [&](int64_t) { good += right(matmul(a, b)) ? 1 : 0; });
+    EXPECT_EQ(good, 12) << threads;
+    std::vector<std::thread> callers;
+    for (int c = 0; c < 6; ++c)
+      callers.emplace_back([&] {
+        for (int i = 0; i < 10; ++i) good += right(matmul(a, b)) ? 1 : 0;
+      });
+    for (std::thread& t : callers) t.join();
+    EXPECT_EQ(good, 72) << threads;
+  }
 }
 
 TEST_F(ThreadPool, SeveralCallersAtOnce) {
