@@ -465,8 +465,8 @@ FROM_THE_START = [
     ("LC_SPIN_US", "901", "op"),
     ("LC_DEVICE", "tpu", "op"),
     ("LC_PLAN_CACHE_ENTRIES", "0", "op"),
-    ("LC_MEMORY_CACHE_MB", "much", "large"),
-    ("LC_TEST_FAIL_ALLOC_ABOVE", "1e9", "large"),
+    ("LC_MEMORY_CACHE_MB", "much", "op"),
+    ("LC_TEST_FAIL_ALLOC_ABOVE", "1e9", "op"),
     ("LC_STRICT", "maybe", "fallback"),
 ]
 

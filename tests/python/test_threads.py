@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import struct
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from surface import SURFACE, arguments_of, function_of, operands_of, result_of
 
 import lightning_core as lc
 
@@ -28,12 +32,87 @@ def run_smoke(seed: int, device: str) -> list[str]:
     return problems
 
 
-def test_four_threads_call_everything() -> None:
+def run_reference() -> list[str]:
+    """The kept functions against float64."""
+    problems = []
+    for name in SURFACE:
+        if name.endswith("ab_report") or name == "AttentionSession" or name.endswith("session"):
+            continue
+        want, length = result_of(name)
+        given = arguments_of(name, want)
+        result = function_of(name)(**given)
+        got = np.asarray(given["out"] if result is None else result, np.float32).reshape(want.shape)
+        bound = 8 * np.finfo(np.float32).eps * np.sqrt(length) * np.abs(want).max()
+        if not np.abs(got - want).max() <= bound:
+            problems.append(name)
+    return problems
+
+
+def run_sessions(shared: Any) -> list[str]:
+    """One session of the thread's own, and one that all threads use."""
+    given = operands_of("matmul2d")
+    a, b = given["a"], given["b"]
+    want = lc.matmul2d(a, b)
+    own = lc.MatMulMetalResidentSession(*a.shape, b.shape[1])
+    problems = []
+    for session in (own, shared):
+        out = np.empty_like(want)
+        session.start_into(a, b, out)
+        session.run_batch_sync_into(a, b, out, 2)
+        session.finish_into(a, b, out)
+        if not np.array_equal(out, want):
+            problems.append("a session")
+    return problems
+
+
+def run_tensors(weights: Path) -> list[str]:
+    x = np.arange(12, dtype=np.float32).reshape(3, 4)
+    file = lc.SafetensorsFile(weights)
+    tensors = (lc.Tensor.from_numpy_array(x, [3, 4]), lc.from_dlpack(x.copy()), file.tensor("a"))
+    return [
+        str(t) for t in tensors if not np.array_equal((t + t).numpy(), 2 * np.asarray(t.numpy()))
+    ]
+
+
+def run_reports() -> list[str]:
+    reports = (
+        lc.runtime_trace_timeline(group_by="op_path", hotspot_top_k=3),
+        lc.runtime_trace_events(),
+        lc.trace_chrome_json(),
+        lc.trace_lines(),
+        lc.plan_cache_stats(),
+        lc.memory_stats(),
+        lc.config_table(),
+        lc.runtime_backend_capabilities("cuda"),
+        lc.runtime_active_backend_interfaces(),
+        lc.device_info(),
+        lc.explain_call("matmul a=f32:8x8 b=f32:8x8"),
+    )
+    return [f"report {i}" for i, report in enumerate(reports) if not report]
+
+
+def test_four_threads_call_everything(tmp_path: Path) -> None:
+    """Ops, reference functions, sessions, tensors, weight files and reports, all at once."""
     barrier = threading.Barrier(4)
+    weights = tmp_path / "weights.safetensors"
+    header = json.dumps({"a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}}).encode()
+    header += b" " * (-len(header) % 8)
+    data = np.arange(6, dtype=np.float32).tobytes()
+    weights.write_bytes(struct.pack("<Q", len(header)) + header + data)
+    given = operands_of("matmul2d")
+    shared = lc.MatMulMetalResidentSession(*given["a"].shape, given["b"].shape[1])
 
     def work(i: int) -> list[str]:
+        parts = [
+            lambda: run_smoke(i + 1, "cpu" if i % 2 else "metal"),
+            run_reference,
+            lambda: run_sessions(shared),
+            lambda: run_tensors(weights),
+            run_reports,
+        ]
         barrier.wait()
-        return run_smoke(i + 1, "cpu" if i % 2 else "metal")
+        # Each thread is at another part at any time.
+        return [p for k in range(3 * len(parts)) for p in parts[(i + k) % len(parts)]()]
 
     lc.runtime_trace_enable(True)
     try:
