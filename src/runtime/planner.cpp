@@ -66,7 +66,7 @@ void decide_dtypes(const OpCall& call, DType* want) {
       want[i] = common;
     if ((accepted & dtype_bit(want[i])) == 0)
       throw_arg(ErrorCode::kInvalidType, op.name, input_name(op, i), dtype_set_names(accepted),
-                dtype_name(want[i]), "convert it with cast()");
+                dtype_name(have), "convert it with cast()");
   }
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -134,3 +135,97 @@ def test_memory_that_is_not_there() -> None:
         assert (out == 5).all()
     finally:
         lc.set_config("LC_TEST_FAIL_ALLOC_ABOVE", "0")
+
+
+# ---------------------------------------------------------------- refusals, as C++ and C have them
+
+TESTS = Path(__file__).resolve().parent.parent
+REFUSALS = [
+    line.split(" | ")
+    for line in (TESTS / "refusals.txt").read_text(encoding="utf-8").splitlines()
+    if line and not line.startswith("#")
+]
+DTYPES = {
+    "f32": "float32", "f64": "float64", "f16": "float16", "i8": "int8", "u8": "uint8",
+    "i32": "int32", "i64": "int64", "bool": "bool",
+}  # fmt: skip
+
+
+def shapes_of(line: str) -> dict[str, Any]:
+    """Operands of a case line by name, of one element each in memory: some lines are huge."""
+    operands = {}
+    for word in line.split()[1:]:
+        name, value = word.split("=")
+        dtype, colon, extents = value.partition(":")
+        if colon:
+            shape = tuple(int(e) for e in extents.split("x") if e)
+            operands[name] = np.broadcast_to(np.zeros((), DTYPES[dtype]), shape)
+    return operands
+
+
+@pytest.mark.parametrize("row", REFUSALS, ids=lambda row: row[0])
+def test_refusals(row: list[str]) -> None:
+    line, *parts = row
+    case = lc.parse_case(line)
+    function = getattr(lc._core, case.op)
+    operands = shapes_of(line)
+    positional = list(operands.values()) if case.op == "concat" else []
+    named: dict[str, Any] = {} if positional else operands
+    out = np.full(1, 7, np.float32)
+    for keywords in ({}, {"out": out}):
+        with pytest.raises((ValueError, TypeError)) as raised:
+            function(*positional, **named, **case.attrs, **keywords)
+        for part in (f"[{case.op}]", *parts):
+            assert part in str(raised.value), line
+    assert out[0] == 7
+
+
+def first_cases() -> dict[str, lc.Case]:
+    """The first smoke line of every op."""
+    found: dict[str, lc.Case] = {}
+    for path in sorted((TESTS / "cases").glob("*.txt")):
+        for case in lc.read_cases(str(path), "smoke"):
+            found.setdefault(case.op, case)
+    return found
+
+
+@pytest.mark.parametrize("name", lc.op_names())
+def test_outputs_that_do_not_fit(name: str) -> None:
+    """Read-only, overlapping, of another shape or dtype: refused by every op, nothing written."""
+    case = first_cases()[name]
+    function = getattr(lc._core, name)
+    inputs = case.inputs
+    want = np.asarray(function(*inputs, **case.attrs))
+    frozen = np.zeros_like(want)
+    frozen.flags.writeable = False
+    other = np.int8 if want.dtype != np.int8 else np.uint8
+    memory = np.zeros(4096, np.uint8)
+    outputs: list[tuple[Any, str]] = [
+        (frozen, "read-only|writeable"),
+        (np.zeros((2, *want.shape), want.dtype), "shape"),
+        (np.zeros(want.shape, other), "dtype"),
+        ([1.0], "list"),
+    ]
+    if want.size > 1:
+        shared = np.lib.stride_tricks.as_strided(
+            memory.view(want.dtype), want.shape, (0,) * want.ndim
+        )
+        outputs.append((shared, "strides|read-only|writeable"))
+    for i, x in enumerate(inputs):
+        if x is None or x.size < 2:
+            continue
+        # The same values in memory that the output reaches into, one element on.
+        home = memory.view(x.dtype)[: x.size].reshape(x.shape)
+        home[...] = x
+        at = memory[max(x.itemsize, want.itemsize) :]
+        out = at[: at.size // want.itemsize * want.itemsize].view(want.dtype)[: want.size]
+        overlapping = [home if k == i else other for k, other in enumerate(inputs)]
+        with pytest.raises(ValueError, match=rf"\[{name}\] out: .*overlap"):
+            function(*overlapping, **case.attrs, out=out.reshape(want.shape))
+        assert np.array_equal(home, x)
+        memory[...] = 0
+    for bad, words in outputs:
+        before = np.array(bad)
+        with pytest.raises((ValueError, TypeError), match=rf"\[{name}\] out: .*({words})"):
+            function(*inputs, **case.attrs, out=bad)
+        assert np.array_equal(np.array(bad), before)
