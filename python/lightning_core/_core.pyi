@@ -171,6 +171,8 @@ class TensorView:
     def device(self) -> str:
         """Name of the device."""
 
+    def __repr__(self) -> str: ...
+
     def validate_contract(self) -> None:
         """RuntimeError if shape, strides or offset are not positive."""
 

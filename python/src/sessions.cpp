@@ -11,13 +11,12 @@
 #include "op_function.hpp"
 #include "session/attention_session.hpp"
 #include "tensor_type.hpp"
+#include "whole.hpp"
 
 namespace nb = nanobind;
 
 namespace lc::python {
 namespace {
-
-using Ints = std::vector<int64_t>;
 
 /// A view of an array argument, held by `held`.
 View view_of(nb::handle object, const char* name, Held& held) {
@@ -30,14 +29,14 @@ View view_of(nb::handle object, const char* name, Held& held) {
   return view;
 }
 
-Session make_session(const std::string& op, const std::vector<Ints>& shapes, nb::dict attrs,
+Session make_session(const std::string& op, const std::vector<Wholes>& shapes, nb::dict attrs,
                      const std::string& dtype, const std::string& device,
                      const std::string& trace_as) {
   OpCall call(get_op(op));
   const DType t = parse_dtype(dtype);
   for (size_t i = 0; i < shapes.size() && static_cast<int>(i) < call.n_in; ++i)
     if (!shapes[i].empty())
-      call.in[i] = View(nullptr, t, Shape(std::span<const int64_t>(shapes[i])));
+      call.in[i] = View(nullptr, t, dims_of(op, call.op->inputs[i].name, shapes[i]));
   for (const auto& [key, value] : attrs) {
     const auto name = nb::cast<std::string>(key);
     AttrValue& to = call.attr_ref(name);
@@ -91,8 +90,9 @@ void bind_sessions(nb::module_& m) {
       "what is resident, sync waits, finish waits and downloads.")
       .def(
           "__init__",
-          [](Session* self, const std::string& op, const std::vector<Ints>& shapes, nb::dict attrs,
-             const std::string& dtype, const std::string& device, const std::string& trace_as) {
+          [](Session* self, const std::string& op, const std::vector<Wholes>& shapes,
+             nb::dict attrs, const std::string& dtype, const std::string& device,
+             const std::string& trace_as) {
             new (self) Session(make_session(op, shapes, attrs, dtype, device, trace_as));
           },
           nb::arg("op"), nb::arg("shapes"), nb::arg("attrs") = nb::dict(),
@@ -122,8 +122,10 @@ void bind_sessions(nb::module_& m) {
       .def("resident", &Session::resident, nb::arg("index"), "True once an operand was uploaded.")
       .def("run", &Session::run, nb::call_guard<nb::gil_scoped_release>(),
            "Computes on what is resident.")
-      .def("run_batch", &Session::run_batch, nb::arg("n"), nb::call_guard<nb::gil_scoped_release>(),
-           "n runs, then one sync.")
+      .def(
+          "run_batch",
+          [](Session& s, const Whole& n) { s.run_batch(n.get(s.call().op->name, "n")); },
+          nb::arg("n"), nb::call_guard<nb::gil_scoped_release>(), "n runs, then one sync.")
       .def("sync", &Session::sync, nb::call_guard<nb::gil_scoped_release>(),
            "Waits for what was started.")
       .def(

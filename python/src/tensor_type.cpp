@@ -11,13 +11,12 @@
 #include "bindings.hpp"
 #include "lightning_core/dispatch.hpp"
 #include "tensor/scalar.hpp"
+#include "whole.hpp"
 
 namespace nb = nanobind;
 
 namespace lc::python {
 namespace {
-
-using Ints = std::vector<int64_t>;
 
 struct PyTensor {
   Tensor t;
@@ -34,8 +33,8 @@ struct PyTensorView {
   bool strided = false;
 };
 
-Ints ints(const Dims& d) { return {d.begin(), d.end()}; }
-Dims dims(const Ints& v) { return Dims(std::span<const int64_t>(v)); }
+std::vector<int64_t> ints(const Dims& d) { return {d.begin(), d.end()}; }
+Shape shape_of(const Wholes& v) { return dims_of("tensor", "shape", v); }
 
 [[noreturn]] void invalid(std::string_view arg, std::string_view expected, std::string_view found) {
   // The reference's tensors answer every broken contract with RuntimeError("invalid value").
@@ -153,11 +152,15 @@ void fill(const Tensor& t, nb::handle values) {
   call_op1(copy);
 }
 
-Tensor make(const Ints& shape, const std::string& device, DType dtype) {
-  return Tensor::zeros(dims(shape), dtype, parse_device(device));
+Tensor make(const Wholes& shape, const std::string& device, DType dtype) {
+  return Tensor::zeros(shape_of(shape), dtype, parse_device(device));
 }
 
-PyTensor slice_of(const PyTensor& self, int64_t axis, int64_t start, int64_t end) {
+PyTensor slice_of(const PyTensor& self, const Whole& given_axis, const Whole& from,
+                  const Whole& to) {
+  const int64_t axis = given_axis.get("tensor", "axis");
+  const int64_t start = from.get("tensor", "start");
+  const int64_t end = to.get("tensor", "end");
   if (axis < 0 || axis >= self.t.rank() || start < 0 || start >= end ||
       end > self.t.shape()[static_cast<int>(axis)])
     invalid("slice", "0 <= start < end <= extent of an axis",
@@ -200,20 +203,20 @@ void bind_tensor(nb::module_& m, const char* name, DType dtype) {
   auto add_common = [&](auto& c) {
     c.def(
         "__init__",
-        [dtype](P* self, const Ints& shape, const std::string& device) {
+        [dtype](P* self, const Wholes& shape, const std::string& device) {
           new (self) P{{make(shape, device, dtype)}};
         },
         nb::arg("shape"), nb::arg("device") = "cpu",
         "Zeros of a shape. RuntimeError where the device is not available.");
     c.def_static(
         "zeros",
-        [dtype](const Ints& shape, const std::string& device) {
+        [dtype](const Wholes& shape, const std::string& device) {
           return P{{make(shape, device, dtype)}};
         },
         nb::arg("shape"), nb::arg("device") = "cpu", "Zeros of a shape.");
     c.def_static(
         "from_numpy_array",
-        [dtype](nb::handle values, const Ints& shape, const std::string& device) {
+        [dtype](nb::handle values, const Wholes& shape, const std::string& device) {
           P p{{make(shape, device, dtype)}};
           fill(p.t, values);
           return p;
@@ -267,8 +270,8 @@ void bind_tensor(nb::module_& m, const char* name, DType dtype) {
         "Metadata as a dict.");
     c.def(
         "reshape",
-        [](PyTensor& s, const Ints& shape) {
-          const Shape target = dims(shape);
+        [](PyTensor& s, const Wholes& shape) {
+          const Shape target = shape_of(shape);
           if (checked_numel("tensor", "shape", target, s.t.dtype()) != s.t.numel())
             invalid("shape", cat(s.t.numel(), " elements"), target.str());
           s.t = s.t.reshape(target);
@@ -276,8 +279,8 @@ void bind_tensor(nb::module_& m, const char* name, DType dtype) {
         nb::arg("shape"), "Changes the shape in place.");
     c.def(
         "view",
-        [](const PyTensor& s, const Ints& shape) {
-          const Shape target = dims(shape);
+        [](const PyTensor& s, const Wholes& shape) {
+          const Shape target = shape_of(shape);
           if (checked_numel("tensor", "shape", target, s.t.dtype()) != s.t.numel())
             invalid("shape", cat(s.t.numel(), " elements"), target.str());
           return window_of(s, s.t.reshape(target).view(), false);
@@ -285,7 +288,7 @@ void bind_tensor(nb::module_& m, const char* name, DType dtype) {
         nb::arg("shape"), "Metadata of this tensor under another shape.");
     c.def(
         "slice",
-        [](const PyTensor& s, int64_t axis, int64_t start, int64_t end) {
+        [](const PyTensor& s, const Whole& axis, const Whole& start, const Whole& end) {
           return window_of(s, slice_of(s, axis, start, end).t.view(), true);
         },
         nb::arg("axis"), nb::arg("start"), nb::arg("end"), "Metadata of a slice.");
@@ -299,22 +302,27 @@ void bind_tensor(nb::module_& m, const char* name, DType dtype) {
         nb::arg("view"), "Values of a view, a flat array.");
     c.def(
         "slice_copy",
-        [](const PyTensor& s, int64_t axis, int64_t start, int64_t end) {
+        [](const PyTensor& s, const Whole& axis, const Whole& start, const Whole& end) {
           return list_of(slice_of(s, axis, start, end).t);
         },
         nb::arg("axis"), nb::arg("start"), nb::arg("end"), "Values of a slice, a flat list.");
     c.def(
         "slice_copy_numpy",
-        [](const PyTensor& s, int64_t axis, int64_t start, int64_t end) {
+        [](const PyTensor& s, const Whole& axis, const Whole& start, const Whole& end) {
           return flat_numpy(slice_of(s, axis, start, end).t.copy());
         },
         nb::arg("axis"), nb::arg("start"), nb::arg("end"), "Values of a slice, a flat array.");
     c.def(
         "read_strided",
-        [](const PyTensor& s, const Ints& shape, const Ints& strides, int64_t offset) {
+        [](const PyTensor& s, const Wholes& shape, const Wholes& strides, const Whole& offset) {
           if (shape.size() != strides.size())
             invalid("source_strides", cat(shape.size(), " strides"), cat(strides.size()));
-          PyTensorView w{dims(shape), dims(strides), offset, s.t.dtype(), s.t.device(), true};
+          PyTensorView w{dims_of("tensor", "out_shape", shape),
+                         dims_of("tensor", "source_strides", strides),
+                         offset.get("tensor", "offset_elements"),
+                         s.t.dtype(),
+                         s.t.device(),
+                         true};
           return list_of(values_of(s, w));
         },
         nb::arg("out_shape"), nb::arg("source_strides"), nb::arg("offset_elements") = 0,
@@ -425,13 +433,19 @@ void bind_view(nb::class_<W>& c) {
   c.def("dtype", [](const W& w) { return dtype_name(w.dtype); }, "Name of the dtype.");
   c.def("offset_elements", [](const W& w) { return w.offset; }, "First element in the tensor.");
   c.def("device", [](const W& w) { return device_name(w.device); }, "Name of the device.");
+  c.def("__repr__", [](const W& w) {
+    return cat("TensorView(shape=", w.shape.str(), ", strides=", w.strides.str(),
+               ", offset=", w.offset, ", ", dtype_name(w.dtype), ", ", device_name(w.device), ")");
+  });
   c.def(
       "validate_contract",
       [](const W& w) { check_contract(w.shape, w.strides, w.offset, INT64_MAX); },
       "RuntimeError if shape, strides or offset are not positive.");
   c.def(
       "validate_contract_for_storage",
-      [](const W& w, int64_t storage) { check_contract(w.shape, w.strides, w.offset, storage); },
+      [](const W& w, const Whole& storage) {
+        check_contract(w.shape, w.strides, w.offset, storage.get("tensor view", "storage_numel"));
+      },
       nb::arg("storage_numel"), "RuntimeError if the view reaches past so many elements.");
   c.def(
       "contract",

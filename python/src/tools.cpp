@@ -79,6 +79,7 @@ nb::dict schema(const OpDef& op) {
   d["name"] = op.name;
   d["doc"] = op.doc;
   d["variadic"] = op.variadic;
+  d["inplace"] = op.inplace;
   nb::list inputs, attrs;
   for (const ArgSpec& arg : op.inputs) {
     nb::dict a;

@@ -214,6 +214,21 @@ struct Resident::Impl {
     return *session;
   }
 
+  /// The operands have buffers of their own here, but a program must not come to depend on that:
+  /// an output shares no memory with an input, as in the eager calls.
+  static void check_apart(const lc::Session& s, const void* a, const void* b, const View& out) {
+    const void* given[2] = {a, b};
+    for (int i = 0; i < 2; ++i) {
+      View v = s.input(i);
+      v.data = const_cast<void*>(given[i]);
+      const bool in_place = s.call().op->inplace && given[i] == out.data;
+      if (given[i] == nullptr || in_place || !lc::may_overlap(out, v)) continue;
+      lc::throw_arg(s.call().op->name, "out", "memory that no input shares",
+                    lc::cat("an overlap with ", s.call().op->inputs[static_cast<size_t>(i)].name),
+                    "write into another array");
+    }
+  }
+
   /// Uploads operands that are not resident yet; the session names the ones still missing.
   void fill(lc::Session& s, const void* a, const void* b) {
     const void* given[2] = {a, b};
@@ -284,10 +299,11 @@ runtime::Status Resident::finish(const void* a, const void* b, void* out) const 
   return guard([&] {
     lc::Session& s = impl_->get();
     if (out == nullptr) lc::throw_arg(s.call().op->name, "out", "memory", "a null pointer");
-    impl_->fill(s, a, b);
-    s.run();
     View v = s.call().out[0];
     v.data = out;
+    Impl::check_apart(s, a, b, v);
+    impl_->fill(s, a, b);
+    s.run();
     s.finish(v);
   });
 }

@@ -5,6 +5,7 @@
 #include <limits>
 #include <mutex>
 #include <optional>
+#include <utility>
 
 namespace lc {
 namespace {
@@ -91,6 +92,15 @@ double step_op(const AttentionShape& s, Device device, DType dtype, const void* 
   const View vk = matrix(k, dtype, s.seq_len, s.head_dim);
   const View vv = matrix(v, dtype, s.seq_len, s.head_dim);
   const View vt = matrix(target, dtype, s.seq_len, s.head_dim);
+  if (out != nullptr) {
+    const View result = matrix(out, dtype, s.seq_len, s.head_dim);
+    const std::pair<const char*, const View*> read[] = {
+        {"q", &vq}, {"k", &vk}, {"v", &vv}, {"target", &vt}};
+    for (const auto& [name, view] : read)
+      if (may_overlap(result, *view))
+        throw_arg(kName, "out", "memory that no input shares", cat("an overlap with ", name),
+                  "write into another array");
+  }
   const double scale = 1.0 / std::sqrt(static_cast<double>(s.head_dim));
   Tensor scores = eager("matmul", {vq, vk}, device,
                         {{"trans_b", AttrValue::integer(1)}, {"alpha", AttrValue::real(scale)}});

@@ -199,6 +199,11 @@ TYPED_TEST(CompatOps, ResidentSessions) {
   EXPECT_EQ(s.runBatchSync(a.data(), b.data(), out.data(), 0), Status::kInvalidValue);
   EXPECT_EQ(out, untouched);
   EXPECT_EQ(s.finish(a.data(), b.data(), nullptr), Status::kInvalidValue);
+  const auto kept = a;
+  EXPECT_EQ(s.finish(a.data(), b.data(), a.data()), Status::kInvalidValue);
+  EXPECT_NE(std::string(rt::lastErrorMessage()).find("out: expected memory that no input shares"),
+            std::string::npos);
+  EXPECT_EQ(a, kept);
   EXPECT_EQ(s.finish(nullptr, nullptr, out.data()), Status::kSuccess);
   EXPECT_EQ(out, vec<T>({1, 2, 3, 4}));
   EXPECT_EQ(other.finish(a.data(), b.data(), out2.data()), Status::kSuccess);
@@ -221,6 +226,11 @@ TYPED_TEST(CompatOps, ResidentSessions) {
   EXPECT_EQ(out, vec<T>({0, 2, 3, 3}));
   EXPECT_EQ(e.divFinish(a.data(), a.data(), out.data()), Status::kSuccess);
   EXPECT_EQ(out, vec<T>({1, 1, 1, 1}));
+
+  auto long_a = vec<T>({1, 2, 3, 4, 5});
+  EXPECT_EQ(e.subFinish(long_a.data(), b.data(), long_a.data() + 1), Status::kInvalidValue);
+  EXPECT_EQ(long_a, vec<T>({1, 2, 3, 4, 5}));
+  EXPECT_EQ(e.subFinish(long_a.data(), b.data(), long_a.data()), Status::kSuccess);  // in place
 
   ops::VectorAddMetalResidentSession<T> v(4);
   ASSERT_EQ(v.start(a.data(), b.data(), out.data()), Status::kSuccess);
@@ -514,6 +524,48 @@ TEST(CompatAttention, ForwardTrainAndSession) {
     });
   for (std::thread& t : threads) t.join();
   for (const float loss : losses) EXPECT_TRUE(loss >= 0 && std::isfinite(loss));
+}
+
+TEST(CompatAttention, SizesAndOutputsThatAreNone) {
+  const std::vector<float> q = {1, 0, 0, 1}, target(4, 0);
+  std::vector<float> v = {10, 0, 0, 20}, memory(8, 5);
+  const auto refused = [](Status status, const char* part) {
+    EXPECT_EQ(status, Status::kInvalidValue) << part;
+    const std::string message = rt::lastErrorMessage();
+    EXPECT_NE(message.find(std::string("[attention] ") + part), std::string::npos) << message;
+  };
+  const float* p = q.data();
+  float* out = memory.data();
+  for (const Device d : kDevices) {
+    for (const auto& [config, part] :
+         {std::pair{ref::AttentionConfig{SIZE_MAX, 2, false}, "seq_len"},
+          {ref::AttentionConfig{2, SIZE_MAX, false}, "head_dim"},
+          {ref::AttentionConfig{size_t{1} << 63, 2, false}, "seq_len"},
+          {ref::AttentionConfig{size_t{1} << 62, 4, false}, "q: expected at most 2^62 bytes"},
+          {ref::AttentionConfig{size_t{1} << 31, size_t{1} << 31, true}, "q"}}) {
+      refused(ref::attentionForward(p, p, v.data(), out, config, d), part);
+      refused(ref::attentionTrainStep(p, p, v.data(), target.data(), out, 0.1f, config, d, nullptr),
+              part);
+      const ref::AttentionSession session(config, d);
+      EXPECT_EQ(session.forward(p, p, v.data(), out), Status::kInvalidValue);
+    }
+    const ref::AttentionConfig config{2, 2, false};
+    const ref::AttentionSession session(config, d);
+    // One element into an input, and the input itself.
+    for (const size_t at : {size_t{0}, size_t{1}}) {
+      const float* shared = memory.data();
+      float* into = memory.data() + at;
+      refused(ref::attentionForward(shared, p, p, into, config, d), "out");
+      refused(session.forward(p, shared, p, into), "out");
+      refused(ref::attentionTrainStep(shared, p, v.data(), target.data(), into, 0.1f, config, d,
+                                      nullptr),
+              "out");
+      refused(session.trainStep(p, p, v.data(), shared, into, 0.1f, nullptr), "out");
+      refused(session.trainStep(p, p, memory.data(), p, into, 0.1f, nullptr), "out");
+    }
+  }
+  EXPECT_EQ(memory, std::vector<float>(8, 5));
+  EXPECT_EQ(v, (std::vector<float>{10, 0, 0, 20}));
 }
 
 TEST(CompatModels, PresetsAndStages) {

@@ -109,19 +109,101 @@ def test_every_op_names_itself_when_refused(name: str) -> None:
         function(*deep, **required)
 
 
-@pytest.mark.parametrize("size", [2**63, -(2**63) - 1, 2**62, -1])
-def test_sizes_beyond_reason(size: int) -> None:
-    x = np.ones((2, 2), np.float32)
-    for call in (
-        lambda: lc.reshape(x, (size, 2)),
-        lambda: lc.broadcast_to(x, (size, 2, 2)),
-        lambda: lc.conv2d(np.ones((1, 1, 4, 4), np.float32), x[None, None], stride=size),
-        lambda: lc.max_pool2d(np.ones((1, 1, 4, 4), np.float32), kernel=size),
-    ):
-        if call is not None and size == -1 and "reshape" in call.__code__.co_names:
-            continue  # -1 is the extent that reshape fills in
-        with pytest.raises((ValueError, MemoryError, OverflowError)):
-            call()
+X = np.ones((2, 2), np.float32)
+IMAGE = np.ones((1, 1, 4, 4), np.float32)
+FLAT = X.reshape(-1)
+
+
+def tensor() -> lc.Tensor:
+    return lc.Tensor([4])
+
+
+def product_session() -> lc.MatMulMetalResidentSession:
+    return lc.MatMulMetalResidentSession(2, 2, 2)
+
+
+# Every place that takes a size: the argument that the refusal names, the call.
+SIZES: dict[str, tuple[str, Any]] = {
+    "reshape": ("shape", lambda n: lc.reshape(X, (n, 2))),
+    "broadcast_to": ("shape|out", lambda n: lc.broadcast_to(X, (n, 2, 2))),
+    "stride": ("stride", lambda n: lc.conv2d(IMAGE, X[None, None], stride=n)),
+    "padding": ("padding", lambda n: lc.conv2d(IMAGE, X[None, None], padding=(n, 0))),
+    "dilation": ("dilation", lambda n: lc.conv2d(IMAGE, X[None, None], dilation=n)),
+    "groups": ("groups", lambda n: lc.conv2d(IMAGE, X[None, None], groups=n)),
+    "kernel": ("kernel", lambda n: lc.max_pool2d(IMAGE, kernel=n)),
+    "Tensor": ("shape", lambda n: lc.Tensor([2, n])),
+    "Tensor64": ("shape", lambda n: lc.Tensor64((n,))),
+    "zeros": ("shape", lambda n: lc.Tensor.zeros([n])),
+    "from_numpy_array": ("shape", lambda n: lc.Tensor.from_numpy_array(X, [n])),
+    "Tensor.reshape": ("shape", lambda n: tensor().reshape([n])),
+    "Tensor.view": ("shape", lambda n: tensor().view([n, 1])),
+    "matmul session": ("k|a", lambda n: lc.MatMulMetalResidentSession(2, n, 2)),
+    "add session": ("n|a", lambda n: lc.VectorAddMetalResidentSession(n)),
+    "sub session": ("rows|a", lambda n: lc.MatrixElemwiseMetalResidentSession(n, 2)),
+    "conv session": ("batch|x", lambda n: lc.Conv2dMetalResidentSession(n, 1, 4, 4, 1, 2, 2)),
+    "conv session's padding": (
+        "pad_h|padding",
+        lambda n: lc.Conv2dMetalResidentSession(1, 1, 4, 4, 1, 2, 2, 1, 1, n),
+    ),
+    "AttentionSession": ("seq_len", lambda n: lc.AttentionSession(n, 4)),
+    "matmul": ("m|a", lambda n: lc.matmul(FLAT, FLAT, n, 2, 2)),
+    "matmul_np": ("k|a", lambda n: lc.matmul_np(FLAT, FLAT, 2, n, 2)),
+    "matrix_sub": ("rows|a", lambda n: lc.matrix_sub(X, X, n, 2)),
+    "conv2d_nchw": ("stride|stride_h", lambda n: lc.conv2d_nchw(IMAGE, X[None, None], None, n)),
+    "attention_forward": ("seq_len|q", lambda n: lc.attention_forward(X, X, X, n, 2)),
+    "api.attention": ("head_dim|q", lambda n: lc.api.attention(X, X, X, 2, n)),
+    "pipeline": (
+        "seq_len",
+        lambda n: lc.api.conv_attention_torchstrong_nchw(IMAGE, X[None, None], None, n, 2),
+    ),
+}
+# Only what is past 64 bits is no number of these: the reference answers the rest differently.
+OFFSETS: dict[str, tuple[str, Any]] = {
+    "slice": ("start", lambda n: lc.slice(X, start=n)),
+    "softmax": ("axis", lambda n: lc.softmax(X, axis=n)),
+    "sum": ("axes", lambda n: lc.sum(X, axes=n)),
+    "Tensor.slice": ("axis", lambda n: tensor().slice(n, 0, 1)),
+    "Tensor.slice's end": ("end", lambda n: tensor().slice(0, 0, n)),
+    "slice_copy": ("start", lambda n: tensor().slice_copy(0, n, 1)),
+    "slice_copy_numpy": ("end", lambda n: tensor().slice_copy_numpy(0, 0, n)),
+    "read_strided's shape": ("out_shape", lambda n: tensor().read_strided([n], [1])),
+    "read_strided's strides": ("source_strides", lambda n: tensor().read_strided([2], [n])),
+    "read_strided's offset": ("offset_elements", lambda n: tensor().read_strided([2], [1], n)),
+    "storage": (
+        "storage_numel",
+        lambda n: tensor().view([4]).validate_contract_for_storage(n),
+    ),
+    "repeat_count": (
+        "repeat_count",
+        lambda n: product_session().run_batch_sync_into(X, X, np.empty_like(X), n),
+    ),
+}
+
+
+@pytest.mark.parametrize("size", [2**62, 2**63, 2**63 + 1, 2**64, 10**30], ids=hex)
+@pytest.mark.parametrize("place", SIZES)
+def test_sizes_beyond_memory(place: str, size: int) -> None:
+    argument, call = SIZES[place]
+    message = rf"^\[\w+\] ({argument})\b.*: expected .*, found "
+    with pytest.raises(ValueError, match=message):
+        call(size)
+
+
+@pytest.mark.parametrize("size", [2**63, 2**64, 10**30], ids=hex)
+@pytest.mark.parametrize("place", OFFSETS)
+def test_offsets_beyond_64_bits(place: str, size: int) -> None:
+    argument, call = OFFSETS[place]
+    with pytest.raises(ValueError, match=rf"\] {argument}: expected .*, found {size}"):
+        call(size)
+
+
+@pytest.mark.parametrize("size", [-1, -(2**63) - 1])
+@pytest.mark.parametrize("place", [p for p in SIZES if p not in ("reshape", "reference")])
+def test_negative_sizes(place: str, size: int) -> None:
+    # The reference answers negative sizes with TypeError.
+    argument, call = SIZES[place]
+    with pytest.raises((ValueError, TypeError), match=rf"\] ({argument})\b.*expected .*, found "):
+        call(size)
 
 
 def test_memory_that_is_not_there() -> None:

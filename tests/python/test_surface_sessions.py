@@ -449,10 +449,62 @@ def test_sessions_of_sizes_that_are_none(cls: str, sizes: tuple[int, ...]) -> No
         ):
             with pytest.raises(error):
                 make(*sizes[:i], wrong, *sizes[i + 1 :])
-        with pytest.raises((ValueError, MemoryError, OverflowError)):
-            make(*sizes[:i], 2**62, *sizes[i + 1 :])
+        for size in (2**62, 2**63, 2**64 + 1, 10**30):
+            with pytest.raises(ValueError, match=r"\[\w+\] \w+: expected .*, found "):
+                make(*sizes[:i], size, *sizes[i + 1 :])
     with pytest.raises(TypeError):
         make(*sizes[:-1])
+
+
+@pytest.mark.parametrize("phase", ["start", "run", "finish"])
+@pytest.mark.parametrize("key", SESSIONS)
+def test_session_outputs_lie_apart_from_inputs(key: str, phase: str) -> None:
+    make, name, _, _ = SESSIONS[key]
+    given = operands_of(name)
+    want, _ = result_of(name)
+    first, shape = next(iter(given)), next(iter(given.values())).shape
+    room = np.zeros(max(want.size, given[first].size) + 1, F32)
+    inside = room[: given[first].size].reshape(shape)
+    inside[...] = given[first]
+    before = room.copy()
+    call = getattr(make(), f"{method(key, phase)}_into")
+    with pytest.raises(ValueError, match=rf"\] out: .* found an overlap with {first}"):
+        call(**{**given, first: inside}, out=room[1 : want.size + 1])
+    frozen = np.zeros(want.shape, F32)
+    frozen.flags.writeable = False
+    with pytest.raises(ValueError, match=r"\] out: expected a writeable array"):
+        call(**given, out=frozen)
+    assert np.array_equal(room, before) and not frozen.any()
+
+
+def test_sessions_of_elementwise_ops_write_in_place_as_the_ops_do() -> None:
+    for key in ("sub", "add"):
+        make, name, _, _ = SESSIONS[key]
+        want, length = result_of(name)
+        a, b = operands_of(name).values()
+        getattr(make(), f"{method(key, 'finish')}_into")(a, b, a.reshape(-1))
+        close(a.reshape(want.shape), want, length)
+    # Interleaved memory is not shared memory.
+    make, name, _, _ = SESSIONS["add"]
+    a, b = operands_of(name).values()
+    both = np.zeros((a.size, 2), F32)
+    both[:, 0] = a.reshape(-1)
+    make().finish_into(both[:, 0], b, both[:, 1])
+    assert np.array_equal(both[:, 0], a.reshape(-1))
+
+
+@pytest.mark.parametrize("policy", [None, lc.AttentionIoPolicy()])
+def test_attention_session_outputs_lie_apart_from_inputs(policy: Any) -> None:
+    q, k, v = operands_of("attention2d").values()
+    before = q.copy(), k.copy(), v.copy()
+    session = lc.AttentionSession(SEQ, DIM)
+    for name, out in (("q", q), ("k", k), ("v", v)):
+        with pytest.raises(ValueError, match=rf"\] out: .* found an overlap with {name}"):
+            if policy is None:
+                session.forward_into(q, k, v, out)
+            else:
+                session.forward_with_policy_into(q, k, v, out, policy)
+    assert all(np.array_equal(*pair) for pair in zip(before, (q, k, v), strict=True))
 
 
 @pytest.mark.parametrize("key", SESSIONS)

@@ -16,6 +16,8 @@ __all__ = [
     "F32",
     "Array",
     "Device",
+    "addressable",
+    "apart",
     "array",
     "direct",
     "flag",
@@ -46,6 +48,7 @@ def sizes(op: str, least: int = 1, **values: Any) -> tuple[int, ...]:
 
     Raises:
         TypeError: not an integer, or negative.
+        ValueError: 2^63 or more.
         RuntimeError: zero below `least`, as the reference answers it ("invalid value").
     """
     checked = []
@@ -55,8 +58,25 @@ def sizes(op: str, least: int = 1, **values: Any) -> tuple[int, ...]:
             raise TypeError(f"[{op}] {name}: expected a size of {least} or more, found {size}")
         if size < least:
             raise RuntimeError(f"invalid value: [{op}] {name}: expected 1 or more, found 0")
+        if size >= 2**63:
+            raise ValueError(f"[{op}] {name}: expected a size below 2^63, found {size}")
         checked.append(size)
     return tuple(checked)
+
+
+def addressable(op: str, name: str, shape: tuple[int, ...]) -> None:
+    """Refuses a shape of more float32 bytes than an array may have.
+
+    Raises:
+        ValueError: more than 2^62 of them.
+    """
+    count = 4
+    for extent in shape:
+        count *= extent
+    if count > 2**62:
+        raise ValueError(
+            f"[{op}] {name}: expected at most 2^62 bytes, found shape {shape} of float32"
+        )
 
 
 def flag(op: str, name: str, value: Any) -> bool:
@@ -134,6 +154,37 @@ def out_of(op: str, out: Any, shape: tuple[int, ...]) -> F32:
             f"found shape {out.shape} with strides {out.strides}"
         ) from error
     return window
+
+
+def apart(op: str, out: F32, operands: dict[str, Any], in_place: bool) -> None:
+    """Refuses an output that shares memory with an operand.
+
+    With `in_place` it may be exactly an operand, as elementwise ops allow.
+
+    Raises:
+        ValueError: they overlap, or finding out would take too long.
+    """
+    for name, value in operands.items():
+        if value is None or isinstance(value, (list, tuple)):
+            continue  # lists are copied
+        found = array(op, name, value)
+        if not np.may_share_memory(out, found):
+            continue
+        same = found.ctypes.data == out.ctypes.data and found.size == out.size
+        alike = found.strides == out.strides or (
+            found.flags.c_contiguous and out.flags.c_contiguous
+        )
+        if in_place and same and alike and found.dtype == out.dtype:
+            continue
+        try:
+            shared = np.shares_memory(out, found, max_work=10_000)
+        except RuntimeError:  # too hard a puzzle of strides
+            shared = True
+        if shared:
+            raise ValueError(
+                f"[{op}] out: expected memory that no input shares, found an overlap with {name}; "
+                "write into another array"
+            )
 
 
 def returns(like: Any, result: F32) -> Any:

@@ -11,6 +11,7 @@ from lightning_core.reference.arrays import (
     F32,
     Array,
     Device,
+    addressable,
     array,
     direct,
     flag,
@@ -183,10 +184,11 @@ class AttentionSession:
         """A session for one shape.
 
         Raises:
-            RuntimeError: a size of 0. ValueError: an unknown device word. TypeError: a negative
-            size, or a causal that is no bool or integer.
+            RuntimeError: a size of 0. ValueError: an unknown device word, or more than 2^62 bytes
+            an operand. TypeError: a negative size, or a causal that is no bool or integer.
         """
         self._shape = sizes("AttentionSession", seq_len=seq_len, head_dim=head_dim)
+        addressable("AttentionSession", "seq_len and head_dim", self._shape)
         self._causal = flag("AttentionSession", "causal", causal)
         self._device = device
         if device is not None:

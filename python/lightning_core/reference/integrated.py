@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lightning_core import _core
-from lightning_core.reference.arrays import F32, Device, direct, out_of, sizes
+from lightning_core.reference.arrays import F32, Device, addressable, direct, out_of, sizes
 from lightning_core.reference.attention import attend, operands_of
 from lightning_core.reference.conv import convolve, window_of
 
@@ -130,6 +130,7 @@ def _pipeline(
             f"[{op}] execution_mode: expected 'eager' or 'graph', found {execution_mode!r}"
         )
     shape = sizes(op, seq_len=seq_len, head_dim=head_dim)
+    addressable(op, "seq_len and head_dim", (3, *shape))
     need = shape[0] * shape[1]
     y = convolve(op, x, w, bias, strides, padding, device, "relu").reshape(-1)
     if y.size < 3 * need:

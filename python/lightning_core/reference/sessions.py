@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lightning_core import _core
-from lightning_core.reference.arrays import F32, flag, flat, out_of, sizes
+from lightning_core.reference.arrays import F32, apart, flag, flat, out_of, sizes
 
 __all__ = [
     "Conv2dMetalResidentSession",
@@ -38,6 +38,9 @@ class _Resident:
         self._name = name
         self._shapes = shapes
         self._out_shape = out_shape
+        schema = _core.op_schema(op)
+        self._names = [operand["name"] for operand in schema["inputs"]]
+        self._in_place = bool(schema["inplace"])
         self._session = _core.Session(
             op, [list(s) for s in shapes], attrs or {}, "float32", "", trace_as
         )
@@ -73,9 +76,11 @@ class _Resident:
         self._session.run_batch(repeat)
 
     def _checked(self, values: tuple[Any, ...], out: Any) -> F32:
-        """Operands and output fit, though only some calls read or write them; the output."""
+        """Operands and output fit and lie apart, though only some calls use them; the output."""
         self._inputs(values)
-        return out_of(self._name, out, self._out_shape)
+        window = out_of(self._name, out, self._out_shape)
+        apart(self._name, window, dict(zip(self._names, values, strict=False)), self._in_place)
+        return window
 
     def _start_into(self, values: tuple[Any, ...], out: Any) -> None:
         self._checked(values, out)
