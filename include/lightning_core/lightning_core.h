@@ -212,10 +212,15 @@ lcError_t lcOpInfer(const char* op, const lcArray* inputs, int n_inputs, const l
  *
  *   "trace"          events of the ring, JSON          "trace_text"    one line an event
  *   "chrome"         Chrome/Perfetto trace, JSON       "timeline"      rows, groups, hotspots, JSON
- *   "capabilities"   of every device, JSON             "timeline:KEY"  grouped by KEY, as op_path
- *   "interfaces"     of every device, JSON             "explain"       this thread's last op call
- *   "devices"        what is here, JSON                "explain_text"  the same to read
- *   "ops"            every op's schema, JSON           "config"        environment, JSON */
+ *   "capabilities"   of every device, JSON             "interfaces"    of every device, JSON
+ *   "devices"        what is here, JSON                "config"        environment, JSON
+ *   "explain"        this thread's last op call        "explain_text"  the same to read
+ *   "ops"            every op's schema, JSON           "memory"        of the pools, bytes, JSON
+ *   "plan_cache"     hits, misses, plans held, JSON
+ *
+ * "timeline:op_path" groups by a word. Any of these may be set instead, separated by commas:
+ *   "timeline:group_by=op,group_sort_by=count,group_descending=1,event_sort_by=delta_next_ns,
+ *    event_descending=1,hotspot_top_k=3" */
 lcError_t lcReport(const char* kind, char* buffer, size_t capacity, size_t* needed);
 lcError_t lcTraceEnable(int enabled);
 lcError_t lcTraceClear(void);

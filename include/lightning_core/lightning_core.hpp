@@ -1,6 +1,7 @@
 // All of Lightning Core: namespace lc, and the reference's own C++ names in lightning_core.
 #pragma once
 
+#include "lightning_core/config.hpp"
 #include "lightning_core/core/apple_ml.hpp"
 #include "lightning_core/core/attention.hpp"
 #include "lightning_core/core/graph.hpp"
@@ -17,6 +18,7 @@
 #include "lightning_core/dispatch.hpp"
 #include "lightning_core/error.hpp"
 #include "lightning_core/kernel.hpp"
+#include "lightning_core/memory.hpp"
 #include "lightning_core/namespace_alias.hpp"
 #include "lightning_core/op_def.hpp"
 #include "lightning_core/ops.hpp"

@@ -504,6 +504,11 @@ def plan_cache_stats() -> dict[str, Any]:
     Hits of this thread's table, hits and misses of the shared map, plans held.
     """
 
+def may_overlap(a: Any, b: Any) -> bool:
+    """
+    True if writing one array may change the other; exact for rows and columns of one array.
+    """
+
 def clear_plan_cache() -> None:
     """Forgets every plan."""
 

@@ -152,6 +152,21 @@ void bind_tools(nb::module_& m) {
         return d;
       },
       "Hits of this thread's table, hits and misses of the shared map, plans held.");
+  m.def(
+      "may_overlap",
+      [](nb::handle a, nb::handle b) {
+        View views[2];
+        Held held;
+        Number number;
+        bool is_tensor = false;
+        for (int i = 0; i < 2; ++i)
+          if (!read_array((i == 0 ? a : b).ptr(), "may_overlap", i == 0 ? "a" : "b", kAllTypes,
+                          &views[i], &number, held, &is_tensor))
+            throw nb::python_error();
+        return may_overlap(views[0], views[1]);
+      },
+      nb::arg("a"), nb::arg("b"),
+      "True if writing one array may change the other; exact for rows and columns of one array.");
   m.def("clear_plan_cache", &clear_plan_cache, "Forgets every plan.");
   m.def(
       "memory_stats",

@@ -1,8 +1,11 @@
 // lcReport(): the runtime's reports as text for C programs and tools.
+#include <algorithm>
+#include <charconv>
 #include <cstring>
 
 #include "capi/last_call.hpp"
 #include "lightning_core/lightning_core.h"
+#include "lightning_core/memory.hpp"
 #include "lightning_core/trace.hpp"
 #include "runtime/capabilities.hpp"
 #include "runtime/config.hpp"
@@ -62,9 +65,51 @@ void write_rows(Json& json, const char* name, const std::vector<TimelineRow>& ro
   json.end();
 }
 
-std::string timeline_json(std::string_view group_by) {
+constexpr const char* kTimelineOptions =
+    "group_by, group_sort_by, group_descending, event_sort_by, event_descending or hotspot_top_k";
+
+void set_timeline_option(TimelineOptions& options, std::string_view name, std::string_view value) {
+  const auto number = [&](uint64_t most) {
+    uint64_t n = 0;
+    const auto [stop, error] = std::from_chars(value.data(), value.data() + value.size(), n);
+    if (error != std::errc() || stop != value.data() + value.size() || n > most)
+      throw_arg("lcReport", name, most == 1 ? "0 or 1" : "a whole number", cat("'", value, "'"));
+    return n;
+  };
+  if (name == "group_by")
+    options.group_by = value;
+  else if (name == "group_sort_by")
+    options.group_sort_by = value;
+  else if (name == "group_descending")
+    options.group_descending = number(1) != 0;
+  else if (name == "event_sort_by")
+    options.event_sort_by = value;
+  else if (name == "event_descending")
+    options.event_descending = number(1) != 0;
+  else if (name == "hotspot_top_k")
+    options.hotspot_top_k = number(SIZE_MAX);
+  else
+    throw_arg("lcReport", "timeline", cat("NAME=VALUE with a NAME of ", kTimelineOptions),
+              cat("'", name, "'"));
+}
+
+/// "op_path", or "group_by=op_path,hotspot_top_k=3": what follows "timeline:".
+TimelineOptions timeline_options(std::string_view text) {
   TimelineOptions options;
-  if (!group_by.empty()) options.group_by = group_by;
+  while (!text.empty()) {
+    const size_t comma = std::min(text.find(','), text.size());
+    const std::string_view word = text.substr(0, comma);
+    const size_t equals = word.find('=');
+    if (equals == std::string_view::npos)
+      set_timeline_option(options, "group_by", word);
+    else
+      set_timeline_option(options, word.substr(0, equals), word.substr(equals + 1));
+    text.remove_prefix(std::min(comma + 1, text.size()));
+  }
+  return options;
+}
+
+std::string timeline_json(const TimelineOptions& options) {
   const Timeline t = trace_timeline(options);
   Json json;
   json.object();
@@ -214,6 +259,35 @@ std::string config_json() {
   return json.end().str();
 }
 
+std::string plan_cache_json() {
+  const PlanCacheStats s = plan_cache_stats();
+  Json json;
+  json.object();
+  json.key("hits").number(s.hits);
+  json.key("shared_hits").number(s.shared_hits);
+  json.key("misses").number(s.misses);
+  json.key("entries").number(static_cast<uint64_t>(s.entries));
+  return json.end().str();
+}
+
+std::string memory_json() {
+  Json json;
+  json.object();
+  for (int kind = 0; kind < kDeviceKinds; ++kind) {
+    const auto device = static_cast<DeviceKind>(kind);
+    if (!device_available(device)) continue;
+    const MemoryStats s = memory_stats(Device{device, 0});
+    json.key(device_name(device)).object();
+    json.key("in_use").number(s.in_use);
+    json.key("cached").number(s.cached);
+    json.key("peak").number(s.peak);
+    json.key("allocs").number(s.allocs);
+    json.key("hits").number(s.hits);
+    json.end();
+  }
+  return json.end().str();
+}
+
 const Plan& explained() {
   const PlanPtr& plan = last_plan();
   if (plan == nullptr)
@@ -227,7 +301,7 @@ std::string make_report(std::string_view kind) {
   if (kind == "trace_text") return trace_text();
   if (kind == "chrome") return trace_chrome_json();
   if (kind == "timeline") return timeline_json({});
-  if (kind.substr(0, 9) == "timeline:") return timeline_json(kind.substr(9));
+  if (kind.substr(0, 9) == "timeline:") return timeline_json(timeline_options(kind.substr(9)));
   if (kind == "capabilities") return capabilities_json();
   if (kind == "interfaces") return interfaces_json();
   if (kind == "devices") return devices_json();
@@ -235,11 +309,12 @@ std::string make_report(std::string_view kind) {
   if (kind == "explain_text") return explain_plan(explained());
   if (kind == "ops") return ops_json();
   if (kind == "config") return config_json();
-  throw_arg(
-      "lcReport", "kind",
-      "trace, trace_text, chrome, timeline[:KEY], capabilities, interfaces, devices, explain, "
-      "explain_text, ops or config",
-      kind);
+  if (kind == "plan_cache") return plan_cache_json();
+  if (kind == "memory") return memory_json();
+  throw_arg("lcReport", "kind",
+            "trace, trace_text, chrome, timeline[:OPTIONS], capabilities, interfaces, devices, "
+            "explain, explain_text, ops, config, plan_cache or memory",
+            kind);
 }
 
 lcError_t report(const char* kind, char* buffer, size_t capacity, size_t* needed) {

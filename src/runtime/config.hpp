@@ -1,40 +1,14 @@
-// The one table of environment variables. Every variable is read here and nowhere else.
+// The table of environment variables, as the runtime sees it.
 #pragma once
 
 #include <cstdint>
-#include <span>
-#include <string>
-#include <string_view>
+
+#include "lightning_core/config.hpp"
 
 namespace lc {
 
-enum class ConfigKind : uint8_t { kBool, kInt, kFloat, kString, kWords };
-
-struct ConfigVar {
-  const char* name;  ///< "LC_NUM_THREADS"
-  ConfigKind kind;
-  const char* fallback;  ///< default, as text
-  const char* words;     ///< kWords: accepted, separated by '|'
-  double min, max;       ///< kInt, kFloat
-  const char* doc;
-};
-
-/// All of them, sorted by name; docs/env.md is generated from it.
-[[nodiscard]] std::span<const ConfigVar> config_table();
-
-// Parsed values of a table row; read from the environment on first use, again after
-// reload_config(). Bools: "0", "false", "off", "no" are off, "1", "true", "on", "yes" are on, empty
-// is the default. A value that does not parse throws kInvalidValue naming variable, value and what
-// is accepted.
-[[nodiscard]] bool config_bool(std::string_view name);
-[[nodiscard]] int64_t config_int(std::string_view name);
-[[nodiscard]] double config_float(std::string_view name);
-[[nodiscard]] std::string config_string(std::string_view name);
-/// Overrides a variable for this process (tests, Python's lc.config); throws like the getters.
-void set_config(std::string_view name, std::string_view value);
-/// Forgets overrides and cached values, and raises config_epoch().
-void reload_config();
-/// Part of every plan key: a change of configuration makes old plans unreachable.
+/// Raised by set_config() and reload_config(), and part of every plan key: a change of
+/// configuration makes old plans unreachable.
 [[nodiscard]] uint32_t config_epoch() noexcept;
 
 }  // namespace lc

@@ -2,14 +2,17 @@
 #include <gtest/gtest.h>
 
 #include <cstddef>
+#include <cstdlib>
 #include <fstream>
 #include <sstream>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "lightning_core/dispatch.hpp"
 #include "lightning_core/lightning_core.h"
+#include "lightning_core/trace.hpp"
 
 namespace {
 
@@ -383,8 +386,9 @@ TEST(CApiReports, EveryKind) {
   EXPECT_EQ(lcTraceClear(), LC_SUCCESS);
   ASSERT_EQ(lcOpCall("add", in, 2, nullptr, 0, &out, 1, nullptr), LC_SUCCESS);
   EXPECT_EQ(lcTraceEnable(0), LC_SUCCESS);
-  for (const char* kind : {"trace", "chrome", "timeline", "timeline:op_path", "capabilities",
-                           "interfaces", "devices", "explain", "ops", "config"})
+  for (const char* kind :
+       {"trace", "chrome", "timeline", "timeline:op_path", "capabilities", "interfaces", "devices",
+        "explain", "ops", "config", "plan_cache", "memory"})
     EXPECT_TRUE(balanced(report(kind))) << kind;
   EXPECT_NE(report("trace").find("\"op\":\"add\""), std::string::npos);
   EXPECT_NE(report("trace_text").find("lc,exec,"), std::string::npos);
@@ -417,12 +421,88 @@ TEST(CApiReports, BadArguments) {
   }).join();  // messages are a thread's own
 }
 
-TEST(CApiReports, BadTimelineKey) {
+/// Numbers behind each `"name":` of a JSON text, in order.
+std::vector<double> numbers(const std::string& json, const std::string& name) {
+  std::vector<double> found;
+  const std::string key = "\"" + name + "\":";
+  for (size_t at = 0; (at = json.find(key, at)) != std::string::npos; at += key.size())
+    found.push_back(std::strtod(json.c_str() + at + key.size(), nullptr));
+  return found;
+}
+
+TEST(CApiReports, TimelineOptionsAreThoseOfCpp) {
+  const float a[] = {1, 2, 3, 4};
+  float c[4];
+  const lcArray in[] = {array(a, LC_FLOAT32, {2, 2}), array(a, LC_FLOAT32, {2, 2})};
+  lcArray out = array(c, LC_FLOAT32, {2, 2});
+  EXPECT_EQ(lcTraceClear(), LC_SUCCESS);
   EXPECT_EQ(lcTraceEnable(1), LC_SUCCESS);
-  (void)lcIsCudaAvailable();
+  for (const char* op : {"add", "matmul", "add", "mul", "add", "matmul"})
+    ASSERT_EQ(lcOpCall(op, in, 2, nullptr, 0, &out, 1, nullptr), LC_SUCCESS) << message();
   EXPECT_EQ(lcTraceEnable(0), LC_SUCCESS);
+  const std::string text = report(
+      "timeline:group_by=op,group_sort_by=count,group_descending=0,event_sort_by=index,"
+      "event_descending=1,hotspot_top_k=2");
+  EXPECT_TRUE(balanced(text));
+  EXPECT_NE(text.find("\"group_descending\":false"), std::string::npos) << text;
+  EXPECT_NE(text.find("\"event_descending\":true"), std::string::npos) << text;
+  EXPECT_NE(text.find("\"hotspot_top_k\":2"), std::string::npos) << text;
+  EXPECT_EQ(numbers(text, "count"), (std::vector<double>{1, 2, 3}));
+  const lc::Timeline want = lc::trace_timeline({.event_sort_by = "index",
+                                                .event_descending = true,
+                                                .group_by = "op",
+                                                .group_sort_by = "count",
+                                                .group_descending = false,
+                                                .hotspot_top_k = 2});
+  std::vector<double> index;
+  for (const lc::TimelineRow& row : want.events) index.push_back(static_cast<double>(row.index));
+  for (const lc::TimelineRow& row : want.hotspots) index.push_back(static_cast<double>(row.index));
+  EXPECT_EQ(index.size(), 8u);
+  EXPECT_EQ(numbers(text, "index"), index);
+  EXPECT_EQ(report("timeline:op_path"), report("timeline:group_by=op_path"));
+  EXPECT_EQ(report("timeline"), report("timeline:"));
+  const std::pair<const char*, const char*> bad[] = {
+      {"timeline:colour", "group_by"},
+      {"timeline:group_sort_by=colour", "group_sort_by"},
+      {"timeline:event_sort_by=colour", "event_sort_by"},
+      {"timeline:colour=op", "'colour'"},
+      {"timeline:=op", "''"},
+      {"timeline:hotspot_top_k=-1", "hotspot_top_k"},
+      {"timeline:hotspot_top_k=99999999999999999999", "hotspot_top_k"},
+      {"timeline:hotspot_top_k=", "hotspot_top_k"},
+      {"timeline:event_descending=yes", "event_descending"},
+      {"timeline:group_descending=2", "group_descending"},
+      {"timeline:op,hotspot_top_k=3x", "hotspot_top_k"}};
   size_t bytes = 0;
-  EXPECT_EQ(lcReport("timeline:colour", nullptr, 0, &bytes), LC_INVALID_VALUE);
+  for (const auto& [kind, part] : bad) {
+    EXPECT_EQ(lcReport(kind, nullptr, 0, &bytes), LC_INVALID_VALUE) << kind;
+    EXPECT_TRUE(says(part)) << kind << ": " << message();
+  }
+  EXPECT_EQ(lcTraceClear(), LC_SUCCESS);
+}
+
+TEST(CApiReports, PlanCacheAndMemory) {
+  lc::clear_plan_cache();
+  const float a[] = {1, 2};
+  float c[2];
+  const lcArray in[] = {array(a, LC_FLOAT32, {2}), array(a, LC_FLOAT32, {2})};
+  lcArray out = array(c, LC_FLOAT32, {2});
+  const lc::PlanCacheStats before = lc::plan_cache_stats();
+  for (int i = 0; i < 3; ++i)
+    ASSERT_EQ(lcOpCall("add", in, 2, nullptr, 0, &out, 1, nullptr), LC_SUCCESS) << message();
+  const std::string plans = report("plan_cache");
+  EXPECT_EQ(numbers(plans, "entries"), (std::vector<double>{1})) << plans;
+  EXPECT_EQ(numbers(plans, "misses")[0], static_cast<double>(before.misses + 1)) << plans;
+  EXPECT_EQ(numbers(plans, "hits")[0], static_cast<double>(before.hits + 2)) << plans;
+  EXPECT_EQ(numbers(plans, "shared_hits").size(), 1u) << plans;
+  const lc::Tensor held = lc::Tensor::zeros({1 << 20});
+  const std::string memory = report("memory");
+  EXPECT_TRUE(balanced(memory)) << memory;
+  EXPECT_EQ(memory.find("{\"cpu\":{\"in_use\":"), 0u) << memory;
+  EXPECT_GE(numbers(memory, "in_use")[0], 4 << 20) << memory;
+  EXPECT_GE(numbers(memory, "peak")[0], numbers(memory, "in_use")[0]) << memory;
+  for (const char* name : {"cached", "allocs", "hits"})
+    EXPECT_FALSE(numbers(memory, name).empty()) << name;
 }
 
 }  // namespace

@@ -202,8 +202,9 @@ TEST(Threads, ReportsAndSettingsWhileOthersCompute) {
       (void)lcTraceEnable(i % 3 != 2);
       (void)lcOpInfer("add", in, 2, nullptr, 0, &shape, 1, nullptr);
       for (const char* kind :
-           {"trace", "trace_text", "chrome", "timeline", "timeline:op_path", "capabilities",
-            "interfaces", "devices", "explain", "explain_text", "ops", "config"}) {
+           {"trace", "trace_text", "chrome", "timeline", "timeline:op_path,hotspot_top_k=3",
+            "capabilities", "interfaces", "devices", "explain", "explain_text", "ops", "config",
+            "plan_cache", "memory"}) {
         size_t bytes = 0;
         std::string text(1 << 20, '\0');
         problems.check(

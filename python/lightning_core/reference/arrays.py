@@ -162,7 +162,7 @@ def apart(op: str, out: F32, operands: dict[str, Any], in_place: bool) -> None:
     With `in_place` it may be exactly an operand, as elementwise ops allow.
 
     Raises:
-        ValueError: they overlap, or finding out would take too long.
+        ValueError: they overlap, as far as the ops can tell.
     """
     for name, value in operands.items():
         if value is None or isinstance(value, (list, tuple)):
@@ -176,11 +176,7 @@ def apart(op: str, out: F32, operands: dict[str, Any], in_place: bool) -> None:
         )
         if in_place and same and alike and found.dtype == out.dtype:
             continue
-        try:
-            shared = np.shares_memory(out, found, max_work=10_000)
-        except RuntimeError:  # too hard a puzzle of strides
-            shared = True
-        if shared:
+        if _core.may_overlap(out, found):
             raise ValueError(
                 f"[{op}] out: expected memory that no input shares, found an overlap with {name}; "
                 "write into another array"
