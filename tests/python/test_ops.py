@@ -7,39 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from strategies import FLOATS, Array, close, eps, reference_attention, strided
 
 import lightning_core as lc
 
 CASES = sorted((Path(__file__).resolve().parent.parent / "cases").glob("*.txt"))
 DEVICES = ["cpu", "cuda", "metal"]  # one that is not here falls back to the CPU
-FLOATS = [np.float32, np.float64]
-Array = npt.NDArray[Any]
 
 
 def call(case: lc.Case, **keywords: Any) -> Any:
     inputs = case.inputs
     return getattr(lc._core, case.op)(*inputs, **case.attrs, **keywords)
-
-
-def eps(dtype: Any) -> float:
-    return float(np.finfo(dtype).eps)
-
-
-def close(got: Array, want: Array, dtype: Any, length: int = 1, coef: float = 8.0) -> None:
-    """|got - want| <= coef * eps * sqrt(length) * scale, and the same NaN and infinities."""
-    got, want = np.asarray(got), np.asarray(want, dtype=np.float64)
-    assert got.dtype == dtype
-    assert got.shape == want.shape
-    finite = np.isfinite(want)
-    np.testing.assert_array_equal(got[~finite], want[~finite].astype(dtype))
-    scale = max(float(np.max(np.abs(want[finite]), initial=0.0)), 1.0)
-    error = np.max(np.abs(got[finite].astype(np.float64) - want[finite]), initial=0.0)
-    assert error <= coef * eps(dtype) * np.sqrt(max(length, 1)) * scale
 
 
 # ---------------------------------------------------------------- case files
@@ -97,82 +79,6 @@ def _bf16(x: Any) -> bool:
 
 
 # ---------------------------------------------------------------- elementwise
-
-
-@st.composite
-def strided(draw: st.DrawFn, shape: tuple[int, ...], dtype: Any, low: float, high: float) -> Array:
-    """An array of `shape` with any strides NumPy makes: sliced, reversed, transposed."""
-    steps = [draw(st.sampled_from([1, 1, 2, -1])) for _ in shape]
-    order = draw(st.permutations(range(len(shape))))
-    base_shape = [shape[i] * abs(steps[i]) for i in order]
-    base = draw(
-        hnp.arrays(
-            dtype,
-            tuple(base_shape),
-            elements=st.floats(low, high, width=32, allow_subnormal=False),
-            fill=st.floats(low, high, width=32, allow_subnormal=False),
-        )
-    )
-    array = base.transpose(np.argsort(order)) if shape else base
-    return array[tuple(slice(None, None, s) for s in steps)] if shape else array
-
-
-@st.composite
-def broadcast_pair(draw: st.DrawFn, low: float, high: float) -> tuple[Array, Array]:
-    shapes = draw(
-        hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=4, max_side=6, min_side=0)
-    )
-    dtype = draw(st.sampled_from(FLOATS))
-    a, b = shapes.input_shapes
-    return draw(strided(a, dtype, low, high)), draw(strided(b, dtype, low, high))
-
-
-BINARY = {
-    "add": np.add,
-    "sub": np.subtract,
-    "mul": np.multiply,
-    "maximum": np.maximum,
-    "minimum": np.minimum,
-    "less": np.less,
-    "equal": np.equal,
-    "greater_equal": np.greater_equal,
-}
-
-
-@pytest.mark.parametrize("name", BINARY)
-@given(pair=broadcast_pair(-8, 8))
-def test_binary_broadcasts_like_numpy(name: str, pair: tuple[Array, Array]) -> None:
-    got = getattr(lc, name)(*pair)
-    want = BINARY[name](*pair)
-    assert got.dtype == want.dtype
-    np.testing.assert_array_equal(got, want)
-
-
-@given(pair=broadcast_pair(0.5, 4))
-def test_division_and_power(pair: tuple[Array, Array]) -> None:
-    a, b = pair
-    wide = a.astype(np.float64), b.astype(np.float64)
-    close(lc.div(a, b), np.divide(*wide), a.dtype, coef=2)
-    close(lc.pow(a, b), np.power(*wide), a.dtype, coef=8)
-
-
-UNARY = {
-    "neg": np.negative, "abs": np.abs, "sign": np.sign, "square": np.square, "exp": np.exp,
-    "expm1": np.expm1, "sin": np.sin, "cos": np.cos, "tanh": np.tanh, "floor": np.floor,
-    "ceil": np.ceil, "relu": lambda x: np.maximum(x, 0),
-    "sigmoid": lambda x: 1 / (1 + np.exp(-x)), "silu": lambda x: x / (1 + np.exp(-x)),
-    "softplus": lambda x: np.logaddexp(0, x),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", UNARY)
-@given(data=st.data())
-def test_unary_matches_numpy(name: str, data: st.DataObject) -> None:
-    dtype = data.draw(st.sampled_from(FLOATS))
-    shape = data.draw(hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=6))
-    x = data.draw(strided(shape, dtype, -10, 10))
-    want = UNARY[name](x.astype(np.float64))
-    close(getattr(lc, name)(x), want, dtype, coef=8)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -260,24 +166,6 @@ def test_linear_matches_torch(rng: np.random.Generator) -> None:
 
 
 # ---------------------------------------------------------------- attention, conv, pooling
-
-
-def reference_attention(
-    q: Array, k: Array, v: Array, mask: Array | None, causal: bool, scale: float
-) -> Array:
-    q, k, v = (x.astype(np.float64) for x in (q, k, v))
-    groups = q.shape[1] // k.shape[1]
-    k, v = np.repeat(k, groups, axis=1), np.repeat(v, groups, axis=1)
-    scores = np.einsum("bhid,bhjd->bhij", q, k) * (scale or 1 / np.sqrt(q.shape[-1]))
-    if mask is not None:
-        scores = np.where(mask, scores, -np.inf) if mask.dtype == np.bool_ else scores + mask
-    if causal:
-        i, j = np.indices(scores.shape[-2:])
-        scores = np.where(j > i, -np.inf, scores)
-    top = scores.max(axis=-1, keepdims=True)
-    weights = np.exp(scores - np.where(np.isfinite(top), top, 0))
-    total = weights.sum(axis=-1, keepdims=True)
-    return np.einsum("bhij,bhjd->bhid", np.divide(weights, total, where=total > 0, out=weights), v)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
