@@ -138,15 +138,26 @@ HWY_INLINE void ForPieces(int64_t threads, int64_t pieces, const F& f) {
 template <typename T, typename FromB>
 HWY_INLINE void MultiplyColumns(const Product<T, FromB>& g, const RowBlock<T>& block, int64_t first,
                                 int64_t end, int64_t col0, int64_t col1, T* packed_b) {
+  constexpr int64_t kMostLines = 8;  // every four steps; more would hold up the multiplication
   const int64_t NR = PanelWidth<T>();
-  const auto nothing = [](int64_t) { return Ahead{}; };
   const int64_t width = (g.from_b.by_rows() ? kPanelGroup : 1) * NR;
   for (int64_t group = col0; group < col1; group += width) {
     const int64_t group_end = std::min(group + width, col1);
     g.from_b.pack(block.p0, block.kc, group, group_end - group, packed_b);
-    for (int64_t col = group; col < group_end; col += NR)
+    // The columns that are packed next come to L2 meanwhile: with few rows, reading B is the work.
+    const int64_t next = group_end < g.s.n ? group_end : group;
+    const int64_t tiles = (group_end - group + NR - 1) / NR * (end - first);
+    const int64_t lines = width * static_cast<int64_t>(sizeof(T)) * 4 / kLineBytes;
+    for (int64_t col = group; col < group_end; col += NR) {
+      const int64_t before = (col - group) / NR * (end - first);
+      const auto ahead = [&](int64_t tile) HWY_ATTR {
+        Ahead soon = g.from_b.ahead(block.p0, block.kc, next, width, before + tile, tiles);
+        soon.lines = std::clamp<int64_t>((lines + tiles - 1) / tiles, 1, kMostLines);
+        return soon;
+      };
       MultiplyPanel(g, block, first, end, packed_b + (col - group) * block.kc, col,
-                    std::min(NR, col1 - col), nothing);
+                    std::min(NR, col1 - col), ahead);
+    }
   }
 }
 

@@ -68,12 +68,13 @@ HWY_INLINE int64_t PanelWidth() {
 
 inline constexpr int64_t kLineBytes = 64;
 
-/// Memory that is needed soon, brought to L2 while a tile is computed, a line every four steps:
+/// Memory that is needed soon, brought to L2 while a tile is computed, `lines` every four steps:
 /// rows of `run` lines, `jump` bytes apart. The default does no harm.
 struct Ahead {
   const void* at = nullptr;
   int64_t run = 1;
   int64_t jump = 0;
+  int64_t lines = 1;
 };
 
 /// One register tile over k products. A: element (i, p) at a[i * a_row + p * a_k]; B: row p at
@@ -124,11 +125,13 @@ HWY_NOINLINE void Tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, int64_
     for (; p + kUnroll <= k - kRows; p += kUnroll) {
       HWY_UNROLL(8)
       for (int64_t at = 0; at < kUnroll * kRows; at += kLine) hwy::Prefetch(a + kAhead + at);
-      __builtin_prefetch(soon, 0, 2);
-      soon += kLineBytes;
-      if (--left == 0) {
-        left = ahead.run;
-        soon += ahead.jump - ahead.run * kLineBytes;
+      for (int64_t l = 0; l < ahead.lines; ++l) {
+        __builtin_prefetch(soon, 0, 2);
+        soon += kLineBytes;
+        if (--left == 0) {
+          left = ahead.run;
+          soon += ahead.jump - ahead.run * kLineBytes;
+        }
       }
       HWY_UNROLL(4)
       for (int u = 0; u < kUnroll; ++u) {
