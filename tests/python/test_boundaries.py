@@ -263,11 +263,12 @@ def test_refusals(row: list[str]) -> None:
 
 
 def first_cases() -> dict[str, lc.Case]:
-    """The first smoke line of every op."""
+    """The first smoke line of every op whose arrays are NumPy's (bfloat16 comes as a Tensor)."""
     found: dict[str, lc.Case] = {}
     for path in sorted((TESTS / "cases").glob("*.txt")):
         for case in lc.read_cases(str(path), "smoke"):
-            found.setdefault(case.op, case)
+            if not any(isinstance(x, lc.Tensor) for x in case.inputs):
+                found.setdefault(case.op, case)
     return found
 
 
