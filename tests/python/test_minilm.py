@@ -82,6 +82,56 @@ def test_forward_runs_wholly_on_the_dispatcher(ours: MiniLM) -> None:
     assert ops.count("embedding") == 1
 
 
+class NoArithmetic(np.ndarray[Any, Any]):
+    """An array that holds results and refuses to compute."""
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **keywords: Any) -> Any:
+        raise AssertionError(f"the model computes {ufunc.__name__} with NumPy")
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        if func is np.empty_like:  # memory for an op to write into
+            return super().__array_function__(func, types, args, kwargs)
+        raise AssertionError(f"the model computes {func.__name__} with NumPy")
+
+
+class GuardedOps:
+    """The ops, whose results are such arrays."""
+
+    def __getattr__(self, name: str) -> Any:
+        op = getattr(lc, name)
+
+        def call(*args: Any, **keywords: Any) -> Any:
+            result = op(*args, **keywords)
+            return result.view(NoArithmetic) if isinstance(result, np.ndarray) else result
+
+        return call
+
+
+def test_no_number_is_computed_by_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From ids to hidden states, their mean and the nearest lines."""
+    texts = ["a cat", "a longer line about a dog", "rain"]
+    encoder = SentenceEncoder()
+    want = encoder.encode(texts)
+    monkeypatch.setattr("lightning_core.models.minilm.lc", GuardedOps())
+    guarded = SentenceEncoder()  # weights are joined by ops too
+    ids, mask = guarded.tokenize(texts)
+    hidden = guarded.model(ids, mask)
+    assert isinstance(hidden, NoArithmetic)
+    unit = guarded.pool(hidden, mask)
+    assert isinstance(unit, NoArithmetic)
+    assert np.array_equal(guarded.encode(texts), want)
+    lc.runtime_trace_clear()
+    lc.runtime_trace_enable(True)
+    hits = guarded.nearest("a kitten", texts, unit)
+    guarded.pool(hidden, mask)
+    lc.runtime_trace_enable(False)
+    assert [i for i, _ in hits][0] == 0
+    ops = {e["op"] for e in lc.runtime_trace_events() if e["type"] == "op_dispatch"}
+    assert {"cast", "mul", "sum", "maximum", "div", "square", "sqrt", "matmul"} <= ops
+    with pytest.raises(AssertionError, match="NumPy"):
+        np.add(unit, unit)
+
+
 def test_same_input_gives_the_same_bits(ours: MiniLM) -> None:
     ids = np.arange(1, 65, dtype=np.int64).reshape(2, 32)
     assert np.array_equal(ours(ids), ours(ids))
