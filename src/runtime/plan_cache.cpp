@@ -8,8 +8,11 @@
 #include <atomic>
 #include <bit>
 #include <cstring>
+#include <memory>
 #include <mutex>
 #include <unordered_map>
+#include <utility>
+#include <vector>
 
 #include "runtime/config.hpp"
 #include "runtime/fork_mutex.hpp"
@@ -124,8 +127,7 @@ struct Slot {
   uint64_t hash = 0;
   PlanPtr plan;
 };
-constexpr size_t kSlots = 512;  // 12 KiB a thread
-
+constexpr size_t kSlots = 512;   // 12 KiB a thread
 constexpr size_t kRecent = 256;  // ops; past that they share
 
 struct ThreadTable {
@@ -135,35 +137,46 @@ struct ThreadTable {
   uint64_t hits = 0;
 };
 
-LC_HOT_THREAD_LOCAL ThreadTable* t_table = nullptr;
-
-[[gnu::noinline]] ThreadTable& make_table() {
-  // A thread that ends may still call, from the destructors of its other thread_local objects: it
-  // finds the pointer null and gets a table that nobody frees.
-  struct Owner {
-    ThreadTable* table = new ThreadTable;
-    ~Owner() {
-      t_table = nullptr;
-      delete table;
-      table = nullptr;
-    }
-  };
-  thread_local Owner owner;
-  t_table = owner.table != nullptr ? owner.table : new ThreadTable;
-  return *t_table;
-}
-ThreadTable& thread_table() { return t_table != nullptr ? *t_table : make_table(); }
-
 struct SharedMap {
   ForkMutex mutex{LockRank::kPlans};
   std::unordered_multimap<uint64_t, PlanPtr> plans;
   uint64_t hits = 0;
   uint64_t misses = 0;
+  std::vector<std::unique_ptr<ThreadTable>> late_tables;
 };
 SharedMap& shared_map() {
   static auto* map = new SharedMap;  // never destroyed: threads may outlive static destruction
   return *map;
 }
+LC_HOT_THREAD_LOCAL ThreadTable* t_table = nullptr;
+constinit thread_local bool t_table_gone = false;
+
+struct TableOwner {
+  ~TableOwner() {
+    delete t_table;
+    t_table = nullptr;
+    t_table_gone = true;
+  }
+};
+
+[[gnu::noinline]] ThreadTable& make_table() {
+  auto table = std::make_unique<ThreadTable>();
+  if (!t_table_gone) {
+    thread_local TableOwner owner;
+    (void)&owner;
+    t_table = table.release();
+    return *t_table;
+  }
+  // A thread that ends may still call, from the destructors of its other thread_local objects. What
+  // it uses then is kept: nothing tells when it is done.
+  SharedMap& map = shared_map();
+  const std::lock_guard lock(map.mutex);
+  map.late_tables.push_back(std::move(table));
+  t_table = map.late_tables.back().get();
+  return *t_table;
+}
+ThreadTable& thread_table() { return t_table != nullptr ? *t_table : make_table(); }
+
 std::atomic<uint64_t> g_generation{1};
 
 PlanPtr find_or_make(const OpCall& call, const Key& key) {
@@ -236,9 +249,10 @@ const Plan& plan(OpCall& call) { return *look_up(call); }
 PlanPtr plan_shared(OpCall& call) { return look_up(call); }
 
 PlanCacheStats plan_cache_stats() {
+  const uint64_t hits = thread_table().hits;
   SharedMap& map = shared_map();
   const std::lock_guard lock(map.mutex);
-  return {thread_table().hits, map.hits, map.misses, map.plans.size()};
+  return {hits, map.hits, map.misses, map.plans.size()};
 }
 
 void clear_plan_cache() {
