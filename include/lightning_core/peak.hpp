@@ -1,7 +1,7 @@
 // What this machine can do at most, measured: the denominators of every "share of peak".
 //
-// A virtual machine's clock moves with its neighbours and with the width of the vectors in use, by a
-// third within milliseconds, so each rate is the median over its window: not the luckiest moment.
+// A virtual machine's clock moves with its neighbours and with the width of the vectors in use, by
+// a third within milliseconds, so each rate is the median over its window: not the luckiest moment.
 // A share of peak wants both figures from the same second; see docs/performance.md.
 #pragma once
 

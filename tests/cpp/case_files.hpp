@@ -29,8 +29,8 @@ inline std::vector<Device> computing_devices() {
   return {Device{DeviceKind::kCpu, 0}, Device{DeviceKind::kCuda, 0}, Device{DeviceKind::kMetal, 0}};
 }
 
-/// A file's smoke and full lines, also in the other float dtypes. For a device that is not here, whose calls run
-/// as the CPU's do, only the smoke lines.
+/// A file's smoke and full lines, also in the other float dtypes. For a device that is not here,
+/// whose calls run as the CPU's do, only the smoke lines.
 inline std::vector<Case> case_lines(const std::string& path, Device device = {}) {
   std::vector<Case> all = read_cases(path, "smoke");
   if (device_available(device.kind))

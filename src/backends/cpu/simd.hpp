@@ -19,8 +19,8 @@
 //   #endif
 //
 // Targets compiled on x86-64: AVX3 ("avx512"), AVX2 ("avx2") and SSSE3 ("baseline"); on arm64: NEON
-// ("neon"), where LC_KERNEL_PTR wants the function's unqualified name. The set is chosen once, at the backend's first use,
-// capped by LC_MAX_ISA.
+// ("neon"), where LC_KERNEL_PTR wants the function's unqualified name. The set is chosen once, at
+// the backend's first use, capped by LC_MAX_ISA.
 #pragma once
 
 namespace lc::cpu {
