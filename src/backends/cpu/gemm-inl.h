@@ -3,15 +3,19 @@
 //
 // C[m, n] = alpha * A[m, k] B[k, n], then bias and activation. The k dimension is cut into blocks
 // of kc; in a block, panels of A (kMr rows) and of B (NR columns, kNv vectors) are packed so that
-// the register tile reads both in order. One operand is packed by all threads, for all of them,
-// before the rest starts; the other by each thread for its own piece, just before use, so that it
-// is in that core's caches and crosses to no other:
+// the register tile reads both in order. One operand is packed once, for all threads; the other by
+// each thread for its own piece, just before use, so that it is in that core's caches and crosses
+// to no other:
 //
-//   shared rows     A is packed first, in blocks of mc rows that stay in L2; a piece is a run of
-//                   columns and packs its B a few panels at a time. For few rows.
-//   shared columns  B is packed first, once; a piece is a run of mc rows and packs them into its
-//                   L2, and all of B streams past them. For many rows: B is not packed again for
-//                   every block of rows, and a thread keeps to its rows of C.
+//   shared rows     A is packed first, by all threads, in blocks of mc rows that stay in L2; a
+//                   piece is a run of columns and packs its B a few panels at a time. For few rows.
+//   shared columns  A piece is a run of mc rows and packs them into its L2; all of B streams past
+//                   them, packed in groups of panels by the thread that needs a group first. For
+//                   many rows: B is not packed again for every block of rows, and a thread keeps to
+//                   its rows of C.
+//
+// Packing reads memory that is in no near cache, and nothing hides its latency but the
+// multiplication before it: while a tile is computed, what is packed next comes to L2 (Ahead).
 //
 // Threads take pieces from a counter, several each: one that comes late, or shares its core with
 // others, takes fewer. Who takes which changes no bit: an element's sum has one order.
