@@ -63,7 +63,8 @@ void strided_convert(const View& from, const View& to) {
   const bool dense = ds == to_size && ss == from_size;
   const double ns = dense ? 0.1 : 1.5;
   if (l.rank == 1) {
-    if (dense && worth_streaming(n * (from_size + to_size))) {
+    // Through a tile, streaming pays only from twice the size on.
+    if (dense && worth_streaming(n * (from_size + to_size) / 2)) {
       parallel_ranges(n, range_grain(n, ns), [&](int64_t b, int64_t e) {
         convert_streaming(cast, l.base[1] + b * ss, from_size, l.base[0] + b * ds, to_size, e - b);
       });

@@ -26,7 +26,7 @@ void stream_bytes(const void* src, void* dst, int64_t bytes);
 /// machines report the whole host's level 3 cache, so what is reported is capped.
 inline constexpr int64_t kMaxL3Share = 32 << 20;
 [[nodiscard]] constexpr bool worth_streaming(int64_t traffic, int64_t l3_bytes = kMaxL3Share) {
-  return traffic > 2 * (l3_bytes < kMaxL3Share ? l3_bytes : kMaxL3Share);
+  return traffic > (l3_bytes < kMaxL3Share ? l3_bytes : kMaxL3Share);
 }
 
 /// Converts n contiguous elements; null where `from` == `to` or either is kNone.

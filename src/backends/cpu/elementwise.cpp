@@ -5,6 +5,7 @@
 #include "backends/cpu/convert.hpp"
 #include "backends/cpu/strided_loop.hpp"
 #include "backends/cpu/thread_pool.hpp"
+#include "hwy/cache_control.h"
 
 namespace lc::cpu {
 namespace {
@@ -25,8 +26,9 @@ struct Params {
   uint32_t scalars;
   uint8_t in_size[kMaxElementwiseInputs];
   uint8_t out_size;
-  bool flat;  ///< all operands contiguous or of one value
-  bool stream;
+  bool flat;                         ///< all operands contiguous or of one value
+  bool stream;                       ///< out is written past the caches
+  bool streams;                      ///< by fn itself
   CastFn widen;                      ///< of every input, before fn; null: fn takes them as they are
   CastFn narrow;                     ///< of the output, behind fn; null: none
   StridedLoop loop;                  ///< where not flat; its base is set at launch
@@ -67,9 +69,23 @@ void run_flat(const Params& p, const View* in, void* out, int64_t b, int64_t e) 
                ((p.scalars >> k & 1) != 0 ? 0 : at * p.in_size[k]);
   };
   char* dst = static_cast<char*>(out);
+  const auto run = [&](int64_t from, int64_t to, unsigned flags) {
+    if (from >= to) return;
+    point(from);
+    run_block(p, ptr, p.scalars | flags, dst + from * p.out_size, to - from);
+  };
   if (!p.stream) {
-    point(b);
-    run_block(p, ptr, p.scalars, dst + b * p.out_size, e - b);
+    run(b, e, 0);
+    return;
+  }
+  const auto past = -reinterpret_cast<intptr_t>(dst + b * p.out_size) & (kStreamBytes - 1);
+  if (p.streams && past % p.out_size == 0) {
+    const int64_t first = std::min(b + past / p.out_size, e);
+    const int64_t last = e - (e - first) % (kStreamBytes / p.out_size);
+    run(b, first, 0);
+    run(first, last, kStreamOut);
+    hwy::FlushStream();
+    run(last, e, 0);
     return;
   }
   alignas(64) char tile[kStreamTile];
@@ -245,12 +261,14 @@ int64_t range_grain(int64_t n, double ns) {
 }
 
 void prepare_elementwise(const OpCall& call, const DeviceInfo& info, BlockFn fn, double ns,
-                         Prepared& prepared, bool wide) {
+                         bool streams, Prepared& prepared, bool wide) {
   Params p;
   p.fn = fn;
+  p.streams = streams;
   p.widen = p.narrow = nullptr;
   if (wide && (kHalfTypes & dtype_bit(call.in[0].dtype)) != 0) {
     ns += 0.05 * (call.n_in + 1);
+    p.streams = false;  // fn writes to the tile that is converted
     p.widen = cast_function(call.in[0].dtype, DType::kFloat32);
     if (call.out[0].dtype == call.in[0].dtype)
       p.narrow = cast_function(DType::kFloat32, call.in[0].dtype);
@@ -277,7 +295,8 @@ void prepare_elementwise(const OpCall& call, const DeviceInfo& info, BlockFn fn,
     }
   }
   const int64_t grain = range_grain(p.n, ns);
-  p.stream = p.flat && worth_streaming(traffic, info.l3_bytes);
+  // A tile between costs more than a plain store up to twice that size.
+  p.stream = p.flat && worth_streaming(p.streams ? traffic : traffic / 2, info.l3_bytes);
   p.grain = grain < p.n || p.stream ? grain : 0;
   if (!p.flat) {
     static char somewhere;  // views may have no data yet

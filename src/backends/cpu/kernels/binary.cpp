@@ -49,9 +49,13 @@ namespace hn = hwy::HWY_NAMESPACE;
 #undef LC_BINARY
 #undef LC_COMPARE
 
+/// Cheap enough to be limited by memory.
+template <class Op>
+constexpr bool kStreams = Op::kFlops <= 4;
+
 /// kStep is 0 for an operand of one value.
 template <class Op, typename T, int kStepA, int kStepB>
-HWY_NOINLINE void BinaryLoop(const T* a, const T* b, T* y, int64_t n) {
+HWY_NOINLINE void BinaryLoop(const T* a, const T* b, T* y, int64_t n, bool stream = false) {
   const hn::ScalableTag<T> d;
   const auto N = static_cast<int64_t>(hn::Lanes(d));
   const auto a0 = hn::Set(d, a[0]);
@@ -74,12 +78,19 @@ HWY_NOINLINE void BinaryLoop(const T* a, const T* b, T* y, int64_t n) {
     last = n < N ? run(part[0], part[1], 0) : run(a, b, n - N);
   }
   int64_t i = 0;
-  if constexpr (Op::kFlops <= 4) {
+  if constexpr (kStreams<Op>) {
     for (; i + 4 * N <= n; i += 4 * N) {
       const auto v0 = run(a, b, i);
       const auto v1 = run(a, b, i + N);
       const auto v2 = run(a, b, i + 2 * N);
       const auto v3 = run(a, b, i + 3 * N);
+      if (HWY_UNLIKELY(stream)) {
+        hn::Stream(v0, d, y + i);
+        hn::Stream(v1, d, y + i + N);
+        hn::Stream(v2, d, y + i + 2 * N);
+        hn::Stream(v3, d, y + i + 3 * N);
+        continue;
+      }
       hn::StoreU(v0, d, y + i);
       hn::StoreU(v1, d, y + i + N);
       hn::StoreU(v2, d, y + i + 2 * N);
@@ -102,15 +113,16 @@ void BinaryBlock(const void* const* in, unsigned scalars, void* out, int64_t n) 
   const T* a = static_cast<const T*>(in[0]);
   const T* b = static_cast<const T*>(in[1]);
   T* y = static_cast<T*>(out);
-  switch (scalars) {
+  const bool stream = (scalars & kStreamOut) != 0;
+  switch (scalars & ~kStreamOut) {
     case 0:
-      BinaryLoop<Op, T, 1, 1>(a, b, y, n);
+      BinaryLoop<Op, T, 1, 1>(a, b, y, n, stream);
       break;
     case 1:
-      BinaryLoop<Op, T, 0, 1>(a, b, y, n);
+      BinaryLoop<Op, T, 0, 1>(a, b, y, n, stream);
       break;
     case 2:
-      BinaryLoop<Op, T, 1, 0>(a, b, y, n);
+      BinaryLoop<Op, T, 1, 0>(a, b, y, n, stream);
       break;
     default: {
       T one;
@@ -186,19 +198,21 @@ template <class Op>
 void PrepareBinary(const OpCall& call, const DeviceInfo& info, Prepared& prepared) {
   if (call.in[0].dtype == DType::kFloat64) {
     prepare_elementwise(call, info, BinaryBlock<Op, double>, ElementNs<double>(Op::kFlops),
-                        prepared);
+                        kStreams<Op>, prepared);
   } else {
-    prepare_elementwise(call, info, BinaryBlock<Op, float>, ElementNs<float>(Op::kFlops), prepared,
-                        true);
+    prepare_elementwise(call, info, BinaryBlock<Op, float>, ElementNs<float>(Op::kFlops),
+                        kStreams<Op>, prepared, true);
   }
 }
 
 template <class Op>
 void PrepareCompare(const OpCall& call, const DeviceInfo& info, Prepared& prepared) {
   if (call.in[0].dtype == DType::kFloat64) {
-    prepare_elementwise(call, info, CompareBlock<Op, double>, ElementNs<double>(4), prepared);
+    prepare_elementwise(call, info, CompareBlock<Op, double>, ElementNs<double>(4), false,
+                        prepared);
   } else {
-    prepare_elementwise(call, info, CompareBlock<Op, float>, ElementNs<float>(4), prepared, true);
+    prepare_elementwise(call, info, CompareBlock<Op, float>, ElementNs<float>(4), false, prepared,
+                        true);
   }
 }
 

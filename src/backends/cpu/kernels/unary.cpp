@@ -41,13 +41,18 @@ namespace hn = hwy::HWY_NAMESPACE;
 #include "ops/unary.inc"
 #undef LC_UNARY
 
+/// Cheap enough to be limited by memory.
+template <class Op>
+constexpr bool kStreams = Op::kFlops <= 4;
+
 template <class Op, typename T>
 void UnaryBlock(const void* const* in, unsigned scalars, void* out, int64_t n) {
   const hn::ScalableTag<T> d;
   const auto N = static_cast<int64_t>(hn::Lanes(d));
   const T* x = static_cast<const T*>(in[0]);
   T* y = static_cast<T*>(out);
-  if (HWY_UNLIKELY(scalars != 0)) {
+  const bool stream = (scalars & kStreamOut) != 0;
+  if (HWY_UNLIKELY((scalars & ~kStreamOut) != 0)) {
     T one;
     UnaryBlock<Op, T>(in, 0, &one, 1);
     std::fill_n(y, n, one);
@@ -66,12 +71,19 @@ void UnaryBlock(const void* const* in, unsigned scalars, void* out, int64_t n) {
     last = Op::Run(d, hn::LoadU(d, from));
   }
   int64_t i = 0;
-  if constexpr (Op::kFlops <= 4) {
+  if constexpr (kStreams<Op>) {
     for (; i + 4 * N <= n; i += 4 * N) {
       const auto a = Op::Run(d, hn::LoadU(d, x + i));
       const auto b = Op::Run(d, hn::LoadU(d, x + i + N));
       const auto c = Op::Run(d, hn::LoadU(d, x + i + 2 * N));
       const auto e = Op::Run(d, hn::LoadU(d, x + i + 3 * N));
+      if (HWY_UNLIKELY(stream)) {
+        hn::Stream(a, d, y + i);
+        hn::Stream(b, d, y + i + N);
+        hn::Stream(c, d, y + i + 2 * N);
+        hn::Stream(e, d, y + i + 3 * N);
+        continue;
+      }
       hn::StoreU(a, d, y + i);
       hn::StoreU(b, d, y + i + N);
       hn::StoreU(c, d, y + i + 2 * N);
@@ -99,9 +111,11 @@ double ElementNs() {
 template <class Op>
 void PrepareUnary(const OpCall& call, const DeviceInfo& info, Prepared& prepared) {
   if (call.out[0].dtype == DType::kFloat64) {
-    prepare_elementwise(call, info, UnaryBlock<Op, double>, ElementNs<Op, double>(), prepared);
+    prepare_elementwise(call, info, UnaryBlock<Op, double>, ElementNs<Op, double>(), kStreams<Op>,
+                        prepared);
   } else {
-    prepare_elementwise(call, info, UnaryBlock<Op, float>, ElementNs<Op, float>(), prepared, true);
+    prepare_elementwise(call, info, UnaryBlock<Op, float>, ElementNs<Op, float>(), kStreams<Op>,
+                        prepared, true);
   }
 }
 

@@ -78,7 +78,7 @@ namespace {
 void prepare_where(const OpCall& call, const DeviceInfo& info, Prepared& prepared) {
   const int64_t size = dtype_size(call.out[0].dtype);
   prepare_elementwise(call, info, HWY_DYNAMIC_DISPATCH(FindWhere)(size),
-                      0.03 * static_cast<double>(size), prepared);
+                      0.03 * static_cast<double>(size), false, prepared);
 }
 
 }  // namespace
