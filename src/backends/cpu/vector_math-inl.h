@@ -146,15 +146,22 @@ struct Constants<double> {
       -1.28153651314421717e-9,  4.12367161674773362e-10};
 };
 
+// x86's minimum and maximum return their second operand if either is NaN or both are zero.
+constexpr bool kMinMaxKeepsSecond = HWY_ARCH_X86 && !kEmulated;
+
+/// The smaller, or b if either is NaN.
 template <class D, class V = hn::Vec<D>>
-HWY_INLINE V ClampBelow(D d, V x, hn::TFromD<D> lo) {  // keeps NaN
+HWY_INLINE V MinOrSecond(D, V a, V b) {
+  return kMinMaxKeepsSecond ? hn::Min(a, b) : hn::IfThenElse(hn::Lt(a, b), a, b);
+}
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V ClampBelow(D d, V x, hn::TFromD<D> lo) {  // keeps NaN and, at 0, the sign
   const V v = hn::Set(d, lo);
-  return hn::IfThenElse(hn::Lt(x, v), v, x);
+  return kMinMaxKeepsSecond ? hn::Max(v, x) : hn::IfThenElse(hn::Lt(x, v), v, x);
 }
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V ClampAbove(D d, V x, hn::TFromD<D> hi) {
-  const V v = hn::Set(d, hi);
-  return hn::IfThenElse(hn::Gt(x, v), v, x);
+  return MinOrSecond(d, hn::Set(d, hi), x);
 }
 
 /// x = n ln2 + r; returns e^r - 1 and n as a signed integer vector.
@@ -188,6 +195,57 @@ HWY_INLINE VI<D> Half(D, VI<D> n) {
   const hn::RebindToUnsigned<D> du;
   const auto u = hn::BitCast(du, hn::Add(n, hn::Set(di, TI{4096})));
   return hn::Sub(hn::BitCast(di, hn::ShiftRight<1>(u)), hn::Set(di, TI{2048}));
+}
+
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
+HWY_INLINE hn::Vec512<float> ScaleF(hn::Vec512<float> v, hn::Vec512<float> n) {
+  return hn::Vec512<float>{_mm512_scalef_ps(v.raw, n.raw)};
+}
+HWY_INLINE hn::Vec512<double> ScaleF(hn::Vec512<double> v, hn::Vec512<double> n) {
+  return hn::Vec512<double>{_mm512_scalef_pd(v.raw, n.raw)};
+}
+HWY_INLINE hn::Vec256<float> ScaleF(hn::Vec256<float> v, hn::Vec256<float> n) {
+  return hn::Vec256<float>{_mm256_scalef_ps(v.raw, n.raw)};
+}
+HWY_INLINE hn::Vec256<double> ScaleF(hn::Vec256<double> v, hn::Vec256<double> n) {
+  return hn::Vec256<double>{_mm256_scalef_pd(v.raw, n.raw)};
+}
+template <size_t kN>
+HWY_INLINE hn::Vec128<float, kN> ScaleF(hn::Vec128<float, kN> v, hn::Vec128<float, kN> n) {
+  return hn::Vec128<float, kN>{_mm_scalef_ps(v.raw, n.raw)};
+}
+template <size_t kN>
+HWY_INLINE hn::Vec128<double, kN> ScaleF(hn::Vec128<double, kN> v, hn::Vec128<double, kN> n) {
+  return hn::Vec128<double, kN>{_mm_scalef_pd(v.raw, n.raw)};
+}
+#endif
+
+/// v 2^n, rounded once, for v in [1/4, 4] and |n| < 2048; t = kRound + n.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V Scale(D d, V v, V t) {
+  const V magic = hn::Set(d, Constants<hn::TFromD<D>>::kRound);
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
+  return ScaleF(v, hn::Sub(t, magic));
+#else
+  // In two steps: 2^n alone overflows at the top and is denormal at the bottom.
+  const hn::RebindToSigned<D> di;
+  const auto n = hn::Sub(hn::BitCast(di, t), hn::BitCast(di, magic));
+  const auto n1 = Half(d, n);
+  return hn::Mul(hn::Mul(v, Pow2(d, n1)), Pow2(d, hn::Sub(n, n1)));
+#endif
+}
+
+/// e^r for |r| <= ln2 / 2.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V ExpNear0(D d, V r) {
+  using T = hn::TFromD<D>;
+  using C = Constants<T>;
+  if constexpr (sizeof(T) == 4) {
+    static constexpr T k[] = {1, 1, C::kExp[0], C::kExp[1], C::kExp[2], C::kExp[3], C::kExp[4]};
+    return Horner<0, 1>(d, r, k);
+  } else {
+    return hn::Add(hn::MulAdd(hn::Mul(r, r), Poly(d, r, C::kExp), r), hn::Set(d, T{1}));
+  }
 }
 
 /// log(u) + c for normal positive u, c small beside it.
@@ -268,12 +326,12 @@ HWY_INLINE V VExp(D d, V x) {
   using T = hn::TFromD<D>;
   using C = vmath::Constants<T>;
   x = vmath::ClampAbove(d, vmath::ClampBelow(d, x, C::kExpMin), C::kExpMax);
-  vmath::VI<D> n;
-  const V p = vmath::ExpReduced(d, x, &n);
-  // In two steps: 2^n alone overflows at the top and is denormal at the bottom.
-  const auto n1 = vmath::Half(d, n);
-  const V y = hn::Mul(hn::Add(p, hn::Set(d, T{1})), vmath::Pow2(d, n1));
-  return hn::Mul(y, vmath::Pow2(d, hn::Sub(n, n1)));
+  const V magic = hn::Set(d, C::kRound);
+  const V t = hn::MulAdd(x, hn::Set(d, static_cast<T>(1.4426950408889634)), magic);
+  const V nf = hn::Sub(t, magic);
+  V r = hn::NegMulAdd(nf, hn::Set(d, C::kLn2Hi), x);
+  r = hn::NegMulAdd(nf, hn::Set(d, C::kLn2Lo), r);
+  return vmath::Scale(d, vmath::ExpNear0(d, r), t);
 }
 
 /// 2^x for softmax: x <= 127 (float), 2 ulp; results below the smallest normal number are 0,
@@ -450,33 +508,43 @@ HWY_INLINE V VSilu(D d, V x) {
 
 namespace vmath {
 
-/// e^(-z^2 k) e^(z^2) erfc(z) for z = sqrt(k) a, a >= 0: kHalf selects k = 1/2, else 1.
+/// erfc(z) for z = sqrt(k) a, a >= 0: kHalf selects k = 1/2, else 1.
 template <bool kHalf, class D, class V = hn::Vec<D>>
 HWY_INLINE V Erfc(D d, V a) {
   using T = hn::TFromD<D>;
   using C = Constants<T>;
   const V one = hn::Set(d, T{1});
-  a = ClampAbove(d, a, T{40});
-  // The rounding error of a^2 is multiplied by a^2 in the exponential: put back to first order.
-  const V hi = hn::Mul(a, a);
-  V lo;
-  if constexpr (!kHasFma) {  // Dekker's product
+  const V magic = hn::Set(d, C::kRound);
+  // From here on the result is 0.
+  a = ClampAbove(d, a, static_cast<T>((sizeof(T) == 4 ? 15.5 : 39.5) * (kHalf ? 1 : 0.70710678)));
+  // -k a^2 = n ln2 + r. The rounding error of a^2 would be multiplied by a^2 in the exponential, so
+  // r is taken from the exact square: with fused multiply-add n ln2Hi, which is exact, goes first.
+  const V h = hn::Mul(a, hn::Set(d, kHalf ? T{-0.5} : T{-1}));
+  const V t = hn::MulAdd(h, hn::Mul(a, hn::Set(d, static_cast<T>(1.4426950408889634))), magic);
+  const V nf = hn::Sub(t, magic);
+  const V n_ln2 = hn::Mul(nf, hn::Set(d, C::kLn2Hi));
+  V r;
+  if constexpr (kHasFma) {
+    r = hn::MulSub(h, a, n_ln2);
+  } else {  // Dekker's product
     const hn::RebindToUnsigned<D> du;
     using TU = hwy::MakeUnsigned<T>;
     const TU mask = static_cast<TU>(~((TU{1} << (C::kMantissa / 2 + 1)) - 1));
     const V ah = hn::BitCast(d, hn::And(hn::BitCast(du, a), hn::Set(du, mask)));
     const V al = hn::Sub(a, ah);
-    lo = hn::Add(hn::Add(hn::Sub(hn::Mul(ah, ah), hi), hn::Mul(hn::Add(ah, ah), al)),
-                 hn::Mul(al, al));
-  } else {
-    lo = hn::MulSub(a, a, hi);
+    const V hi = hn::Mul(a, a);
+    const V lo = hn::Add(hn::Add(hn::Sub(hn::Mul(ah, ah), hi), hn::Mul(hn::Add(ah, ah), al)),
+                         hn::Mul(al, al));
+    const V k = hn::Set(d, kHalf ? T{-0.5} : T{-1});
+    r = hn::MulAdd(lo, k, hn::Sub(hn::Mul(hi, k), n_ln2));
   }
-  const V k = hn::Set(d, kHalf ? T{-0.5} : T{-1});
-  const V e = VExp(d, hn::Mul(hi, k));
-  const V c = hn::Set(d, static_cast<T>(kHalf ? 0.3 * 0.70710678118654752440 : 0.3));
-  const V u = hn::Div(one, hn::MulAdd(a, c, one));
-  const V w = hn::Mul(u, Poly(d, hn::Sub(hn::Add(u, u), one), C::kErfc));
-  return hn::Mul(hn::MulAdd(hn::Mul(lo, k), e, e), w);
+  r = hn::NegMulAdd(nf, hn::Set(d, C::kLn2Lo), r);
+  constexpr double kC = kHalf ? 0.3 * 0.70710678118654752440 : 0.3;
+  const V u = hn::Div(one, hn::MulAdd(a, hn::Set(d, static_cast<T>(kC)), one));
+  // 2u - 1 as 1 - 2ca u: the rounding of u, which counts near 0, enters times a.
+  const V v = hn::NegMulAdd(hn::Mul(a, hn::Set(d, static_cast<T>(2 * kC))), u, one);
+  const V w = hn::Mul(u, Poly(d, v, C::kErfc));
+  return hn::Mul(Scale(d, ExpNear0(d, r), t), w);
 }
 
 }  // namespace vmath
@@ -491,19 +559,20 @@ HWY_INLINE V VErf(D d, V x) {
 }
 
 template <class D, class V = hn::Vec<D>>
+HWY_INLINE V VRelu(D d, V x) {
+  return vmath::ClampBelow(d, x, hn::TFromD<D>{0});
+}
+
+template <class D, class V = hn::Vec<D>>
 HWY_INLINE V VGelu(D d, V x) {
   using T = hn::TFromD<D>;
-  // x Phi(x); Phi from erf near 0, further out from the tail Phi(-|x|), so that small results keep
-  // their relative accuracy.
+  // max(x, 0) - |x| Phi(-|x|): from the tail, so that small results keep their relative accuracy.
   const V half = hn::Set(d, T{0.5});
   const V a = hn::Abs(x);
-  const V tail = hn::Mul(half, vmath::Erfc<true>(d, a));
-  const V far = hn::IfThenElse(hn::Lt(x, hn::Zero(d)), tail, hn::Sub(hn::Set(d, T{1}), tail));
-  const V z = hn::Mul(x, hn::Set(d, static_cast<T>(0.70710678118654752440)));
-  const V hz = hn::Mul(z, half);
-  const V p = vmath::Poly(d, hn::Mul(z, z), vmath::Constants<T>::kErf);
-  const V near = hn::Add(half, hn::MulAdd(hz, p, hz));
-  return hn::Mul(x, hn::IfThenElse(hn::Lt(a, hn::Set(d, static_cast<T>(1.2))), near, far));
+  // -|x| / 2, held above -inf on the right, where the tail is 0: -inf * 0 is for the left alone.
+  const V h = vmath::MinOrSecond(d, hn::Mul(x, half),
+                                 hn::Mul(vmath::ClampAbove(d, a, T{64}), hn::Set(d, T{-0.5})));
+  return hn::MulAdd(h, vmath::Erfc<true>(d, a), VRelu(d, x));
 }
 
 template <class D, class V = hn::Vec<D>>
@@ -556,11 +625,6 @@ HWY_INLINE V VReciprocal(D d, V x) {
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V VRsqrt(D d, V x) {
   return hn::Div(hn::Set(d, hn::TFromD<D>{1}), hn::Sqrt(x));
-}
-template <class D, class V = hn::Vec<D>>
-HWY_INLINE V VRelu(D d, V x) {
-  const V zero = hn::Zero(d);
-  return hn::IfThenElse(hn::Lt(x, zero), zero, x);  // keeps NaN
 }
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V VFloor(D, V x) {
