@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import lightning_core as lc
 from lightning_core.bench import exact, measure, page, peers, report, roofline, run, work
@@ -305,9 +307,15 @@ def test_the_roofline_lies_below_its_roofs() -> None:
     assert roofline.plot([], 100.0, 10.0) == ""
 
 
-def test_terminal_table_shows_the_peers_that_were_there() -> None:
-    view = report.table(_rows(), "kernel")
-    assert [c.header for c in view.columns][:5] == ["case", "ours", "numpy", "torch", "compile"]
+def test_terminal_table_names_every_row_and_its_best_peer_in_80_columns() -> None:
+    rows = _rows()
+    text = StringIO()
+    Console(file=text, width=80).print(report.table(rows, "kernel"))
+    shown = text.getvalue()
+    assert max(len(line) for line in shown.splitlines()) <= 80
+    for row in rows:
+        assert row.name.split()[0] in shown
+        assert row.best_peer in shown
     assert page.micros(None) == "" and page.micros(0.00021) == "0.210" and page.micros(2) == "2000"
 
 

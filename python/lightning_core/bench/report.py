@@ -119,20 +119,21 @@ def write(rows: list[Row], header: dict[str, Any], folder: Path, suite: str) -> 
 
 
 def table(rows: list[Row], suite: str) -> Table:
-    """Terminal table, times in microseconds; rows that fall short are yellow."""
+    """Terminal table, times in microseconds, with the best peer; the files have all of them.
+
+    Rows that fall short are yellow.
+    """
     view = Table(title=f"suite {suite}: float32, microseconds a call")
-    names = {"torch_compile": "compile", "onnxruntime": "onnxrt"}
-    view.add_column("case")
-    shown = [n for n in peers.PEERS if any(n in row.peer_ms for row in rows)]
-    for name in ("ours", *(names.get(n, n) for n in shown), "ratio", "spread", "of peak"):
+    view.add_column("case", min_width=18)
+    for name in ("ours", "best peer", "ratio", "spread", "of peak"):
         view.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         peak = row.bound_by if row.pct_of_peak is None else f"{row.pct_of_peak:.0f}% {row.bound_by}"
-        best = f"[bold]{page.micros(row.peer_ms.get(row.best_peer))}[/bold]"
+        best = page.micros(row.peer_ms.get(row.best_peer))
         view.add_row(
             row.name,
             page.micros(row.lightning_core_ms) or row.note,
-            *(best if n == row.best_peer else page.micros(row.peer_ms.get(n)) for n in shown),
+            f"{row.best_peer} {best}" if row.best_peer else "",
             "" if row.ratio is None else f"{row.ratio:.2f}",
             _spread(row),
             peak,
