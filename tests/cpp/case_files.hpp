@@ -38,4 +38,14 @@ inline std::vector<Case> case_lines(const std::string& path, Device device = {})
   return with_other_floats(all);
 }
 
+/// A call of the line's shapes without memory: for infer(), plan() and what they refuse.
+inline OpCall shapes_of(const Case& c) {
+  OpCall call(*c.op);
+  call.n_in = 0;
+  for (const CaseInput& in : c.inputs)
+    call.push_input(in.present() ? View(nullptr, in.dtype, in.shape) : View{});
+  for (size_t k = 0; k < c.attrs.size(); ++k) call.attr[k] = c.attrs[k];
+  return call;
+}
+
 }  // namespace lc

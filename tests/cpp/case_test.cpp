@@ -195,23 +195,13 @@ TEST(CaseFile, EveryOpHasCasesAndEveryLineReadsBack) {
         if (std::all_of(c.inputs.begin(), c.inputs.end(),
                         [&](const CaseInput& in) { return numel(in) == 1; }))
           one.insert(c.op->name);
-        OpCall call(*c.op);
-        call.n_in = 0;
-        for (const CaseInput& in : c.inputs)
-          call.push_input(in.present() ? View(nullptr, in.dtype, in.shape) : View{});
-        for (size_t k = 0; k < c.attrs.size(); ++k) call.attr[k] = c.attrs[k];
+        OpCall call = shapes_of(c);
         ASSERT_EQ(error_of([&] { plan(call); }), "") << c.text;
         const Cost cost = c.op->cost(call);
         EXPECT_TRUE(std::isfinite(cost.flops) && cost.flops >= 0) << c.text;
         EXPECT_TRUE(cost.bytes_read >= 0 && cost.bytes_written >= 0) << c.text;
         const std::string text = call.str();
-        const Case again = parse_case(text);
-        OpCall same(*again.op);
-        same.n_in = 0;
-        for (const CaseInput& in : again.inputs)
-          same.push_input(in.present() ? View(nullptr, in.dtype, in.shape) : View{});
-        for (size_t k = 0; k < again.attrs.size(); ++k) same.attr[k] = again.attrs[k];
-        EXPECT_EQ(same.str(), text) << c.text;
+        EXPECT_EQ(shapes_of(parse_case(text)).str(), text) << c.text;
       }
   for (const OpDef* op : all_ops()) {
     EXPECT_EQ(seen[0].count(op->name), 1u) << op->name << " has no smoke case";

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "case_files.hpp"
 #include "lightning_core/dispatch.hpp"
 #include "ops/activation.hpp"
 #include "runtime/case.hpp"
@@ -51,16 +52,7 @@ void expect_near(const Values& got, const Values& want) {
   }
 }
 
-/// A call of the line's shapes without memory: for infer() and plan().
-OpCall shapes_of(const std::string& line) {
-  const Case c = parse_case(line);
-  OpCall call(*c.op);
-  call.n_in = 0;
-  for (const CaseInput& in : c.inputs)
-    call.push_input(in.present() ? View(nullptr, in.dtype, in.shape) : View{});
-  for (size_t k = 0; k < c.attrs.size(); ++k) call.attr[k] = c.attrs[k];
-  return call;
-}
+OpCall shapes_of(const std::string& line) { return lc::shapes_of(parse_case(line)); }
 
 std::string error_of(const std::function<void()>& f) {
   try {

@@ -38,16 +38,6 @@ std::vector<Refusal> refusals() {
   return all;
 }
 
-/// A call of the line's shapes without memory, which a refusal must not need.
-OpCall shapes_of(const Case& c) {
-  OpCall call(*c.op);
-  call.n_in = 0;
-  for (const CaseInput& in : c.inputs)
-    call.push_input(in.present() ? View(nullptr, in.dtype, in.shape) : View{});
-  for (size_t k = 0; k < c.attrs.size(); ++k) call.attr[k] = c.attrs[k];
-  return call;
-}
-
 std::vector<Tensor> tensors_of(const OpCall& call) {
   std::vector<Tensor> in;
   for (int i = 0; i < call.n_in; ++i)
