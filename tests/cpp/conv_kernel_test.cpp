@@ -13,6 +13,7 @@
 
 #include "lightning_core/dispatch.hpp"
 #include "ops/activation.hpp"
+#include "pinned_run.hpp"
 #include "runtime/config.hpp"
 #include "runtime/plan.hpp"
 
@@ -133,14 +134,7 @@ struct Convolution {
     pair("dilation", g.dil_h, g.dil_w);
     call.attr_ref("groups").i[0] = g.groups;
     if (g.relu) call.attr_ref("activation").i[0] = static_cast<int64_t>(Activation::kRelu);
-    call.policy.kernel = intern_kernel(kernel);
-    try {
-      const Plan& p = plan(call);
-      run(p, call);
-    } catch (const Error&) {
-      return false;
-    }
-    return true;
+    return run_pinned(call, kernel);
   }
 
   void compare(const std::string& with) {

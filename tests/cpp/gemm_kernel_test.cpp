@@ -12,6 +12,7 @@
 
 #include "lightning_core/dispatch.hpp"
 #include "ops/activation.hpp"
+#include "pinned_run.hpp"
 #include "runtime/config.hpp"
 #include "runtime/plan.hpp"
 
@@ -125,14 +126,7 @@ struct Problem {
     call.out[0] = out.view();
     call.attr_ref("alpha").f = alpha;
     if (relu) call.attr_ref("activation").i[0] = static_cast<int64_t>(Activation::kRelu);
-    call.policy.kernel = intern_kernel(kernel);
-    try {
-      const Plan& p = plan(call);
-      run(p, call);
-    } catch (const Error&) {
-      return false;
-    }
-    return true;
+    return run_pinned(call, kernel);
   }
 
   void compare(const std::string& with) {
