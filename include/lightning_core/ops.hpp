@@ -541,27 +541,30 @@ inline void less_equal_into(const Tensor& a, const Tensor& b, const Tensor& out,
 
 struct LinearOptions {
   ActivationKind activation = ActivationKind::kNone;  ///< applied last
+  int64_t out_features = 0;  ///< rows of a packed weight; 0: as bias, scale or the panels say
 };
 
 namespace detail {
 inline void set_options(OpCall& call, const LinearOptions& options) {
   detail::set_number(call, 0, static_cast<int64_t>(options.activation));
+  call.attr[1] = AttrValue::integer(options.out_features);
 }
 }  // namespace detail
 
 /// activation(x @ weight.T + bias), as torch.nn.functional.linear.
 inline Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {},
-                     const LinearOptions& options = {}, const CallOptions& call_options = {}) {
+                     const Tensor& scale = {}, const LinearOptions& options = {},
+                     const CallOptions& call_options = {}) {
   static const OpDef& op = get_op("linear");
-  OpCall call = detail::begin_call(op, {&x, &weight, &bias}, call_options);
+  OpCall call = detail::begin_call(op, {&x, &weight, &bias, &scale}, call_options);
   detail::set_options(call, options);
   return call_op1(call);
 }
 inline void linear_into(const Tensor& x, const Tensor& weight, const Tensor& out,
-                        const Tensor& bias = {}, const LinearOptions& options = {},
-                        const CallOptions& call_options = {}) {
+                        const Tensor& bias = {}, const Tensor& scale = {},
+                        const LinearOptions& options = {}, const CallOptions& call_options = {}) {
   static const OpDef& op = get_op("linear");
-  OpCall call = detail::begin_call(op, {&x, &weight, &bias}, call_options);
+  OpCall call = detail::begin_call(op, {&x, &weight, &bias, &scale}, call_options);
   detail::set_options(call, options);
   detail::call_into(call, out);
 }
@@ -833,6 +836,33 @@ inline void not_equal_into(const Tensor& a, const Tensor& b, const Tensor& out,
   detail::call_into(call, out);
 }
 
+struct PackWeightOptions {
+  int64_t width = 48;  ///< columns of a panel
+};
+
+namespace detail {
+inline void set_options(OpCall& call, const PackWeightOptions& options) {
+  call.attr[0] = AttrValue::integer(options.width);
+}
+}  // namespace detail
+
+/// A weight in the order in which linear() reads it: [panels, in, width].
+inline Tensor pack_weight(const Tensor& weight, const PackWeightOptions& options = {},
+                          const CallOptions& call_options = {}) {
+  static const OpDef& op = get_op("pack_weight");
+  OpCall call = detail::begin_call(op, {&weight}, call_options);
+  detail::set_options(call, options);
+  return call_op1(call);
+}
+inline void pack_weight_into(const Tensor& weight, const Tensor& out,
+                             const PackWeightOptions& options = {},
+                             const CallOptions& call_options = {}) {
+  static const OpDef& op = get_op("pack_weight");
+  OpCall call = detail::begin_call(op, {&weight}, call_options);
+  detail::set_options(call, options);
+  detail::call_into(call, out);
+}
+
 /// a to the b; special cases as C's pow.
 inline Tensor pow(const Tensor& a, const Tensor& b, const CallOptions& call_options = {}) {
   static const OpDef& op = get_op("pow");
@@ -910,6 +940,18 @@ inline void rms_norm_into(const Tensor& x, const Tensor& out, const Tensor& weig
   static const OpDef& op = get_op("rms_norm");
   OpCall call = detail::begin_call(op, {&x, &weight}, call_options);
   detail::set_options(call, options);
+  detail::call_into(call, out);
+}
+
+/// Nearest integer, halves to the even one.
+inline Tensor round(const Tensor& x, const CallOptions& call_options = {}) {
+  static const OpDef& op = get_op("round");
+  OpCall call = detail::begin_call(op, {&x}, call_options);
+  return call_op1(call);
+}
+inline void round_into(const Tensor& x, const Tensor& out, const CallOptions& call_options = {}) {
+  static const OpDef& op = get_op("round");
+  OpCall call = detail::begin_call(op, {&x}, call_options);
   detail::call_into(call, out);
 }
 

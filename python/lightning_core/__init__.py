@@ -62,6 +62,7 @@ from lightning_core._core import (
     trace_lines,
 )
 from lightning_core._core import __all__ as _ops_exported
+from lightning_core.quantize import quantize_weight
 from lightning_core.reference.attention import (
     AttentionIoPolicy,
     AttentionSession,
@@ -193,6 +194,7 @@ __all__ = [
     "parse_case",
     "plan_cache_stats",
     "policy",
+    "quantize_weight",
     "read_cases",
     "reload_config",
     "runtime_active_backend_capabilities",

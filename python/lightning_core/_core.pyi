@@ -55,11 +55,13 @@ __all__ = [
     "mul",
     "neg",
     "not_equal",
+    "pack_weight",
     "pow",
     "reciprocal",
     "relu",
     "reshape",
     "rms_norm",
+    "round",
     "rsqrt",
     "sigmoid",
     "sign",
@@ -816,13 +818,16 @@ def less_equal(a: Operand, b: Operand, *, out: Array | None = None, device: str 
     a, b: any floats (promoted as NumPy does; float16 with bfloat16 gives float32), shapes that broadcast as NumPy's. Raises where they do not. out is bool; a comparison with NaN is false, but for not_equal.
     """
 @overload
-def linear(x: Tensor, weight: Operand, bias: Operand | None = None, activation: str | None = 'none', *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
+def linear(x: Tensor, weight: Operand, bias: Operand | None = None, scale: Operand | None = None, activation: str | None = 'none', out_features: int = 0, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
 @overload
-def linear(x: Operand, weight: Operand, bias: Operand | None = None, activation: str | None = 'none', *, out: Array | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Array:
+def linear(x: Operand, weight: Operand, bias: Operand | None = None, scale: Operand | None = None, activation: str | None = 'none', out_features: int = 0, *, out: Array | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Array:
     """
     activation(x @ weight.T + bias), as torch.nn.functional.linear.
 
-    x: [..., in]; weight: [out, in]; bias: [out]. Raises where x's last dimension is not `in`.
+    x: [..., in]; weight: [out, in], or packed by pack_weight(); bias: [out]. With an int8 weight:
+    activation((x @ weight.T) * scale + bias), the sums in x's dtype. A packed weight has as many rows as
+    out_features says, else bias, else scale, else all of its columns count. Raises where x's last
+    dimension is not `in`.
     """
 @overload
 def log(x: Tensor, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
@@ -944,6 +949,18 @@ def not_equal(a: Operand, b: Operand, *, out: Array | None = None, device: str |
     a, b: any floats (promoted as NumPy does; float16 with bfloat16 gives float32), shapes that broadcast as NumPy's. Raises where they do not. out is bool; a comparison with NaN is false, but for not_equal.
     """
 @overload
+def pack_weight(weight: Tensor, width: int = 48, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
+@overload
+def pack_weight(weight: Operand, width: int = 48, *, out: Array | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Array:
+    """
+    A weight in the order in which linear() reads it: [panels, in, width].
+
+    weight: [out, in], any strides. out[p, i, j] is weight[p * width + j, i], zero behind the last row.
+    A width that is a multiple of the register tile's is read in place, as 48 is on every processor;
+    another is rewritten at every call. Worth its memory for a weight that is used more than once.
+    Source: Goto and van de Geijn (2008).
+    """
+@overload
 def pow(a: Tensor, b: Operand, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
 @overload
 def pow(a: Operand, b: Operand, *, out: Array | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Array:
@@ -987,6 +1004,15 @@ def rms_norm(x: Operand, weight: Operand | None = None, eps: float = 1e-05, *, o
     x / sqrt(mean(x^2) + eps) * weight over the last axis (Zhang and Sennrich 2019).
 
     x: [..., n]; weight: [n], absent: 1.
+    """
+@overload
+def round(x: Tensor, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...
+@overload
+def round(x: Operand, *, out: Array | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Array:
+    """
+    Nearest integer, halves to the even one.
+
+    x: any float, any shape; out has its dtype and shape and may be x itself.
     """
 @overload
 def rsqrt(x: Tensor, *, out: Tensor | None = None, device: str | None = None, policy: Policy | None = None, as_float32: bool = False, trace_as: str | None = None) -> Tensor: ...

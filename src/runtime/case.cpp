@@ -279,6 +279,7 @@ double term_scale(const OpCall& call) {
   if (is("matmul", "linear", "conv2d")) {
     double scale = largest(call.in[0]) * largest(call.in[1]);
     if (op == "matmul") scale *= std::fabs(call.real("alpha"));
+    if (op == "linear" && call.in[3].present()) scale *= largest(call.in[3]);
     return call.in[2].present() ? std::max(scale, largest(call.in[2])) : scale;
   }
   if (is("sum", "mean", "avg_pool2d", "log_softmax")) return largest(call.in[0]);

@@ -24,8 +24,8 @@
   X(VExp2Fast)                                                                                    \
   X(VExpm1)                                                                                       \
   X(VLog) X(VLog1p) X(VSin) X(VCos) X(VTanh) X(VSigmoid) X(VErf) X(VGelu) X(VGeluTanh) X(VSilu)   \
-      X(VSoftplus) X(VFloor) X(VCeil) X(VRsqrt) X(VSqrt) X(VReciprocal) X(VRelu) X(VSign) X(VAbs) \
-          X(VNeg) X(VSquare)
+      X(VSoftplus) X(VFloor) X(VCeil) X(VRound) X(VRsqrt) X(VSqrt) X(VReciprocal) X(VRelu)        \
+          X(VSign) X(VAbs) X(VNeg) X(VSquare)
 // clang-format on
 
 HWY_BEFORE_NAMESPACE();
@@ -179,6 +179,7 @@ const Function kFunctions[] = {
      2.5},
     {"floor", [](Wide x) { return std::floor(x); }, 0},
     {"ceil", [](Wide x) { return std::ceil(x); }, 0},
+    {"round", [](Wide x) { return std::nearbyint(x); }, 0},
     {"rsqrt", [](Wide x) { return 1 / std::sqrt(x); }, 1.6},
     {"sqrt", [](Wide x) { return std::sqrt(x); }, 0.501},
     {"reciprocal", [](Wide x) { return 1 / x; }, 0.501},
@@ -310,7 +311,7 @@ INSTANTIATE_TEST_SUITE_P(Unary, VectorMath,
 template <typename T>
 void check_signs() {
   // -0 and tiny arguments keep their sign where the function is odd.
-  for (const char* name : {"expm1", "log1p", "sin", "tanh", "erf", "floor", "ceil", "neg"}) {
+  for (const char* name : {"expm1", "log1p", "sin", "tanh", "erf", "floor", "ceil", "round", "neg"}) {
     int index = 0;
     while (std::string(kFunctions[index].name) != name) ++index;
     std::vector<T> x(64, T(-0.0)), y(64);

@@ -216,8 +216,9 @@ inline const std::map<std::string_view, WrapperCall> kWrapperCalls = {
         const CallOptions& call_options) -> Tensor {
       LinearOptions options;
       options.activation = static_cast<ActivationKind>(call.attr[0].i[0]);
-      if (!out.defined()) return linear(in[0], in[1], in[2], options, call_options);
-      linear_into(in[0], in[1], out, in[2], options, call_options);
+      options.out_features = call.attr[1].i[0];
+      if (!out.defined()) return linear(in[0], in[1], in[2], in[3], options, call_options);
+      linear_into(in[0], in[1], out, in[2], in[3], options, call_options);
       return out;
     }},
     {"log", [](const OpCall&, const auto& in, const Tensor& out,
@@ -319,6 +320,14 @@ inline const std::map<std::string_view, WrapperCall> kWrapperCalls = {
       not_equal_into(in[0], in[1], out, call_options);
       return out;
     }},
+    {"pack_weight", [](const OpCall& call, const auto& in, const Tensor& out,
+        const CallOptions& call_options) -> Tensor {
+      PackWeightOptions options;
+      options.width = call.attr[0].i[0];
+      if (!out.defined()) return pack_weight(in[0], options, call_options);
+      pack_weight_into(in[0], out, options, call_options);
+      return out;
+    }},
     {"pow", [](const OpCall&, const auto& in, const Tensor& out,
         const CallOptions& call_options) -> Tensor {
       if (!out.defined()) return pow(in[0], in[1], call_options);
@@ -349,6 +358,12 @@ inline const std::map<std::string_view, WrapperCall> kWrapperCalls = {
       options.eps = call.attr[0].f;
       if (!out.defined()) return rms_norm(in[0], in[1], options, call_options);
       rms_norm_into(in[0], out, in[1], options, call_options);
+      return out;
+    }},
+    {"round", [](const OpCall&, const auto& in, const Tensor& out,
+        const CallOptions& call_options) -> Tensor {
+      if (!out.defined()) return round(in[0], call_options);
+      round_into(in[0], out, call_options);
       return out;
     }},
     {"rsqrt", [](const OpCall&, const auto& in, const Tensor& out,

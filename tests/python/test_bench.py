@@ -66,9 +66,7 @@ def test_rows_and_their_peers_are_right(suite: str, eager: peers.Peers) -> None:
     ],
     ids=lambda w: w.name,
 )
-def test_every_installed_peer_computes_the_row(
-    declared: work.Work, all_peers: peers.Peers
-) -> None:
+def test_every_installed_peer_computes_the_row(declared: work.Work, all_peers: peers.Peers) -> None:
     row, contenders = measure.check(work.build(declared, "x", all_peers, seed=0))
     missing = set(peers.PEERS) - set(contenders)
     if declared.numpy is None:

@@ -25,6 +25,7 @@ UNARY = {
     "relu": torch.relu, "gelu": lambda x: 0.5 * x * torch.special.erfc(-x / 2**0.5),
     "silu": torch.nn.functional.silu,
     "softplus": torch.nn.functional.softplus, "floor": torch.floor, "ceil": torch.ceil,
+    "round": torch.round,
 }  # fmt: skip
 BINARY = {
     "add": torch.add, "sub": torch.sub, "mul": torch.mul, "div": torch.div,
@@ -65,7 +66,7 @@ def test_unary_ops_on_every_value(name: str, dtype: str) -> None:
     got = as_torch(getattr(lc, name)(inputs(dtype, x)))
     assert got.dtype == DTYPES[dtype]
     rounded = UNARY[name](x.double()).to(torch.float32).to(DTYPES[dtype])
-    if name in ("neg", "abs", "relu", "floor", "ceil", "sign"):
+    if name in ("neg", "abs", "relu", "floor", "ceil", "round", "sign"):
         nan = torch.isnan(x)
         assert torch.equal(got[~nan], UNARY[name](x)[~nan])
         assert bool(torch.isnan(got[nan]).all())

@@ -77,6 +77,7 @@ UNARY: dict[str, tuple[Any, float, float, bool]] = {
     "neg": (np.negative, -10, 10, True), "abs": (np.abs, -10, 10, True),
     "sign": (np.sign, -10, 10, True), "square": (np.square, -10, 10, True),
     "floor": (np.floor, -10, 10, True), "ceil": (np.ceil, -10, 10, True),
+    "round": (np.round, -10, 10, True),
     "sqrt": (np.sqrt, 0, 100, True), "rsqrt": (lambda x: 1 / np.sqrt(x), 0.0078125, 100, True),
     "reciprocal": (lambda x: 1 / x, 0.125, 10, True), "exp": (np.exp, -10, 10, True),
     "expm1": (np.expm1, -10, 10, True), "log": (np.log, 0.0078125, 100, True),

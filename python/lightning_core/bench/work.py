@@ -54,6 +54,7 @@ class Work:
     jax: Callable[[Any], Function] | None = None
     peer_view: Callable[[Array], Array] | None = None  # how peers want to see each input
     weights: int = 0  # so many last inputs never change: constants in a peer's compiled model
+    once: Callable[..., tuple[Any, ...]] | None = None  # inputs to ours: packs those weights
     out: str = ""  # an output the caller owns: ours takes it as "keyword" or "last", peers as out=
     compiled: bool = True  # also beside torch.compile, ONNX Runtime and OpenVINO
     flops: float = 0.0
@@ -79,6 +80,8 @@ def _exact_of(array: Array) -> Array:
 
 
 def _ours(work: Work, arrays: tuple[Array, ...], shape: tuple[int, ...]) -> Contender:
+    if work.once is not None:
+        arrays = work.once(*arrays)
     if not work.out:
         return Contender(partial(work.ours, *arrays))
     out = np.empty(shape, np.float32)

@@ -60,7 +60,7 @@ class Config:
 
 @dataclass(frozen=True)
 class _Layer:
-    qkv_weight: F32  # [3 * hidden, hidden]: one product for the three projections
+    qkv_weight: F32  # [3 * hidden, hidden], packed as all four: one product for three projections
     qkv_bias: F32
     out_weight: F32
     out_bias: F32
@@ -93,6 +93,9 @@ class MiniLM:
         def vector(name: str, size: int) -> F32:
             return require(weights, name, (size,))
 
+        def packed(name: str, rows: int, columns: int) -> F32:
+            return lc.pack_weight(require(weights, name, (rows, columns)))
+
         self._words = require(weights, "embeddings.word_embeddings.weight", (c.vocab_size, hidden))
         self._positions = require(
             weights, "embeddings.position_embeddings.weight", (c.max_position_embeddings, hidden)
@@ -108,19 +111,19 @@ class MiniLM:
             attention = [f"{at}attention.self.{part}." for part in ("query", "key", "value")]
             self._layers.append(
                 _Layer(
-                    qkv_weight=lc.concat(
-                        *[require(weights, a + "weight", (hidden, hidden)) for a in attention]
+                    qkv_weight=lc.pack_weight(
+                        lc.concat(
+                            *[require(weights, a + "weight", (hidden, hidden)) for a in attention]
+                        )
                     ),
                     qkv_bias=lc.concat(*[vector(a + "bias", hidden) for a in attention]),
-                    out_weight=require(
-                        weights, at + "attention.output.dense.weight", (hidden, hidden)
-                    ),
+                    out_weight=packed(at + "attention.output.dense.weight", hidden, hidden),
                     out_bias=vector(at + "attention.output.dense.bias", hidden),
                     norm1_weight=vector(at + "attention.output.LayerNorm.weight", hidden),
                     norm1_bias=vector(at + "attention.output.LayerNorm.bias", hidden),
-                    up_weight=require(weights, at + "intermediate.dense.weight", (inner, hidden)),
+                    up_weight=packed(at + "intermediate.dense.weight", inner, hidden),
                     up_bias=vector(at + "intermediate.dense.bias", inner),
-                    down_weight=require(weights, at + "output.dense.weight", (hidden, inner)),
+                    down_weight=packed(at + "output.dense.weight", hidden, inner),
                     down_bias=vector(at + "output.dense.bias", hidden),
                     norm2_weight=vector(at + "output.LayerNorm.weight", hidden),
                     norm2_bias=vector(at + "output.LayerNorm.bias", hidden),

@@ -33,12 +33,14 @@ struct GemmBlocks {
 /// Added and applied once the sum over k is complete.
 template <typename T>
 struct GemmEpilogue {
-  const T* col_bias = nullptr;  ///< one value a column
-  const T* row_bias = nullptr;  ///< one value a row
-  int64_t bias_step = 1;        ///< elements from one value to the next
+  const T* col_scale = nullptr;  ///< one factor a column, before the bias
+  const T* col_bias = nullptr;   ///< one value a column
+  const T* row_bias = nullptr;   ///< one value a row
+  int64_t bias_step = 1;         ///< elements from one value to the next
   Activation activation = Activation::kNone;
   [[nodiscard]] bool any() const {
-    return col_bias != nullptr || row_bias != nullptr || activation != Activation::kNone;
+    return col_scale != nullptr || col_bias != nullptr || row_bias != nullptr ||
+           activation != Activation::kNone;
   }
 };
 

@@ -78,7 +78,7 @@ struct Ahead {
 };
 
 /// One register tile over k products. A: element (i, p) at a[i * a_row + p * a_k]; B: row p at
-/// b + p * b_k; or both as packed panels, of kRows by k and k by NR. C: row i at c + i * c_row.
+/// b + p * b_k. kPacked: A is a panel of kRows by k. C: row i at c + i * c_row.
 /// `cols` counts what is stored of kVectors vectors where kMasked.
 ///
 /// A packed panel streams from L2, so it is prefetched kAhead steps ahead. C, which no other tile
@@ -113,7 +113,6 @@ HWY_NOINLINE void Tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, int64_
     }
   };
   const int64_t next_a = kPacked ? kRows : a_k;
-  const int64_t next_b = kPacked ? PanelWidth<T>() : b_k;
   int64_t p = 0;
   if constexpr (kPacked) {
     constexpr int kUnroll = 4;
@@ -135,11 +134,11 @@ HWY_NOINLINE void Tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, int64_
       }
       HWY_UNROLL(4)
       for (int u = 0; u < kUnroll; ++u) {
-        step(a + u * kRows, b + u * next_b);
+        step(a + u * kRows, b + u * b_k);
         HWY_FENCE;  // loads moved up from the next step would cost registers that are not there
       }
       a += kUnroll * kRows;
-      b += kUnroll * next_b;
+      b += kUnroll * b_k;
     }
     const T* line = c;
     const T* const last_row = c + (kRows - 1) * c_row;
@@ -150,13 +149,13 @@ HWY_NOINLINE void Tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, int64_
       if (line != last_row) line += c_row;
       step(a, b);
       a += next_a;
-      b += next_b;
+      b += b_k;
     }
   } else {
     for (; p < k; ++p) {
       step(a, b);
       a += next_a;
-      b += next_b;
+      b += b_k;
     }
   }
   const V scale = hn::Set(d, alpha);
@@ -302,7 +301,7 @@ HWY_INLINE void PackPanel(const T* from, int64_t row, int64_t step, int64_t rows
   }
 }
 
-/// Bias and activation over a finished block of C, in place.
+/// Factors, bias and activation over a finished block of C, in place.
 template <typename T, Activation kActivation>
 HWY_NOINLINE void FinishRows(const GemmEpilogue<T>& e, T* c, int64_t c_row, int64_t row,
                              int64_t rows, int64_t col, int64_t cols) {
@@ -316,7 +315,9 @@ HWY_NOINLINE void FinishRows(const GemmEpilogue<T>& e, T* c, int64_t c_row, int6
     for (int64_t j = 0; j < cols; j += N) {
       const int64_t n = std::min(N, cols - j);
       const auto mask = hn::FirstN(d, static_cast<size_t>(n));
-      auto v = hn::Add(LoadPart(d, mask, n, p + j), row_bias);
+      auto v = LoadPart(d, mask, n, p + j);
+      if (e.col_scale != nullptr) v = hn::Mul(v, LoadPart(d, mask, n, e.col_scale + col + j));
+      v = hn::Add(v, row_bias);
       if (vector_bias) {
         v = hn::Add(v, LoadPart(d, mask, n, e.col_bias + col + j));
       } else if (e.col_bias != nullptr) {

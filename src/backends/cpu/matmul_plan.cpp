@@ -3,14 +3,17 @@
 #include <algorithm>
 #include <utility>
 
+#include "ops/weight_form.hpp"
+
 namespace lc::cpu {
 namespace {
 
 /// Puts a result whose rows are contiguous on its columns instead, and a single column on its side:
 /// the transposed product does the same sums.
 void normalise(MatmulPlan& p) {
-  const bool column = p.s.n == 1 && p.s.m > 1;
-  const bool column_major = p.c_col != 1 && p.c_row == 1 && p.s.m > 1 && p.s.n > 1;
+  const bool plain = p.panel == 0 && p.b_dtype == p.dtype;  // else B has to stay where it is
+  const bool column = plain && p.s.n == 1 && p.s.m > 1;
+  const bool column_major = plain && p.c_col != 1 && p.c_row == 1 && p.s.m > 1 && p.s.n > 1;
   p.swapped = column || column_major;
   if (p.swapped) {
     std::swap(p.s.m, p.s.n);
@@ -46,6 +49,7 @@ MatmulPlan matmul_plan(const OpCall& call) {
   const View& out = call.out[0];
   MatmulPlan p{};
   p.dtype = a.dtype;
+  p.b_dtype = b.dtype;
   p.s.alpha = call.real("alpha");
   p.activation = static_cast<Activation>(call.integer("activation"));
   p.has_bias = call.in[2].present();
@@ -99,14 +103,17 @@ MatmulPlan linear_plan(const OpCall& call) {
   const View& x = call.in[0];
   const View& w = call.in[1];
   MatmulPlan p{};
+  const WeightForm form = weight_form(call);
   p.dtype = x.dtype;
+  p.b_dtype = w.dtype;
   p.s.alpha = 1;
   p.activation = static_cast<Activation>(call.integer("activation"));
   p.has_bias = call.in[2].present();
   p.bias_step = p.has_bias ? call.in[2].strides[0] : 0;
   p.batch = 1;
-  p.s.n = w.shape[0];
-  p.s.k = w.shape[1];
+  p.s.n = form.out;
+  p.s.k = form.in;
+  p.panel = form.width;
   // Where the rows do not collapse the kernel asks for a row-major copy; their number stands.
   if (!collapse_rows(x, &p.s.m, &p.a_row)) {
     p.s.m = 1;
@@ -116,7 +123,7 @@ MatmulPlan linear_plan(const OpCall& call) {
   collapse_rows(call.out[0], &rows, &p.c_row);
   p.a_k = x.strides.back();
   p.b_k = w.strides[1];
-  p.b_col = w.strides[0];
+  p.b_col = w.strides[form.packed() ? 2 : 0];
   p.c_col = call.out[0].strides.back();
   normalise(p);
   return p;

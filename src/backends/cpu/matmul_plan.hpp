@@ -17,13 +17,15 @@ struct MatmulPlan {
   int64_t b_k, b_col;
   int64_t c_row, c_col;
   int64_t bias_step;
+  int64_t panel;          ///< columns of a packed B's panels; 0: not packed
   int64_t threads;        ///< of one product
   int64_t batch_threads;  ///< products at the same time, each on one thread
   int64_t slot;           ///< workspace elements of one product
   int64_t batch;
   int batch_rank;
   int64_t batch_shape[6], batch_a[6], batch_b[6], batch_c[6];
-  DType dtype;
+  DType dtype;    ///< of A, C and the sums
+  DType b_dtype;  ///< of B, as it lies in memory
   Activation activation;
   bool swapped;
   bool has_bias;

@@ -1,4 +1,5 @@
-// Candidates of a planned product, shared by matmul and linear: gemv, dots, direct, packed.
+// Candidates of a planned product, shared by matmul and linear: gemv, dots, direct, packed; for
+// packed weights stream and prepacked.
 
 #if defined(LC_BACKENDS_CPU_MATMUL_RUN_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef LC_BACKENDS_CPU_MATMUL_RUN_INL_H_
@@ -9,6 +10,7 @@
 
 #include "backends/cpu/gemm-inl.h"
 #include "backends/cpu/gemm_dots-inl.h"
+#include "backends/cpu/gemm_stream-inl.h"
 #include "backends/cpu/gemv-inl.h"
 #include "backends/cpu/matmul_plan.hpp"
 
@@ -29,6 +31,7 @@ HWY_INLINE GemmEpilogue<T> EpilogueOf(const MatmulPlan& p, const Launch& l) {
   GemmEpilogue<T> e;
   e.activation = p.activation;
   e.bias_step = p.bias_step;
+  if (p.b_dtype == DType::kInt8) e.col_scale = l.in[3].ptr<const T>();
   if (p.has_bias) (p.swapped ? e.row_bias : e.col_bias) = l.in[2].ptr<const T>();
   return e;
 }
@@ -152,6 +155,45 @@ void RunPacked(const MatmulPlan& p, const Launch& l) {
   });
 }
 
+/// B of a linear call.
+template <typename T, typename W>
+HWY_INLINE PanelsB<T, W> PanelsOf(const MatmulPlan& p, const Launch& l) {
+  return {l.in[1].ptr<const W>(), p.s.k, p.panel};
+}
+
+template <typename T, typename W>
+void RunStream(const MatmulPlan& p, const Launch& l) {
+  const GemmEpilogue<T> e = EpilogueOf<T>(p, l);
+  const PanelsB<T, W> b = PanelsOf<T, W>(p, l);
+  const auto part = [&](int64_t col0, int64_t col1) HWY_ATTR {
+    GemmStream(p.s, e, l.in[0].ptr<const T>(), p.a_row, p.a_k, b, l.out[0].ptr<T>(), p.c_row, col0,
+               col1);
+  };
+  if (p.threads > 1)
+    parallel_ranges(p.s.n, PanelWidth<T>(), part);
+  else
+    part(0, p.s.n);
+}
+
+template <typename T, typename W>
+void RunPrepacked(const MatmulPlan& p, const Launch& l) {
+  const GemmEpilogue<T> e = EpilogueOf<T>(p, l);
+  const PanelsB<T, W> from_b = PanelsOf<T, W>(p, l);
+  GemmPacked(Product<T, PanelsB<T, W>>{p.s, p.blocks, e, l.in[0].ptr<const T>(), p.a_row, p.a_k,
+                                       l.out[0].ptr<T>(), p.c_row, p.c_col, from_b},
+             static_cast<T*>(l.workspace), p.threads);
+}
+
+template <typename T, typename W>
+void RunRepacked(const MatmulPlan& p, const Launch& l) {
+  const GemmEpilogue<T> e = EpilogueOf<T>(p, l);
+  const int64_t width = p.panel != 0 ? p.panel : p.s.n;
+  const ScatteredB<T, W> from_b{l.in[1].ptr<const W>(), width, p.s.k * width, p.b_k, p.b_col};
+  GemmPacked(Product<T, ScatteredB<T, W>>{p.s, p.blocks, e, l.in[0].ptr<const T>(), p.a_row, p.a_k,
+                                          l.out[0].ptr<T>(), p.c_row, p.c_col, from_b},
+             static_cast<T*>(l.workspace), p.threads);
+}
+
 // The candidates as functions of a plan; matmul.cpp and linear.cpp make KernelDefs of them.
 
 inline Support GemvTakes(const MatmulPlan& p, const DeviceInfo&) {
@@ -159,6 +201,34 @@ inline Support GemvTakes(const MatmulPlan& p, const DeviceInfo&) {
   if (p.b_col == 1 || (p.b_k == 1 && p.a_k == 1)) return Support::yes();
   return Support::no("the matrix has no unit stride");
 }
+
+inline Support PanelsTake(const MatmulPlan& p) {
+  if (p.panel == 0) return Support::no("the weight is not packed: pack_weight() does it once");
+  const int64_t width = p.dtype == DType::kFloat32 ? PanelWidth<float>() : PanelWidth<double>();
+  if (p.panel % width != 0)
+    return Support::no(cat("panels of ", p.panel, " columns, not a multiple of ", width));
+  if (p.b_dtype != p.dtype && p.dtype != DType::kFloat32)
+    return Support::no(cat("an int8 weight and x of ", dtype_name(p.dtype)));
+  return Support::yes();
+}
+
+inline Support StreamTakes(const MatmulPlan& p, const DeviceInfo&) {
+  if (Support panels = PanelsTake(p); !panels) return panels;
+  if (p.c_col != 1) return Support::no("out's columns are apart");
+  constexpr int64_t kMostRows = 2 * kMr;  // more pay for packing them
+  if (p.s.m > kMostRows) return Support::no(cat("more than ", kMostRows, " rows: ", p.s.m));
+  return Support::yes();
+}
+
+inline Support PrepackedTakes(const MatmulPlan& p, const DeviceInfo&) { return PanelsTake(p); }
+
+inline Support RepackedTakes(const MatmulPlan& p, const DeviceInfo&) {
+  if (p.panel == 0 && p.b_dtype == p.dtype)
+    return Support::no("a plain weight, which others read in fewer steps");
+  return Support::yes();
+}
+
+inline Support PackedTakes(const MatmulPlan&, const DeviceInfo&) { return Support::yes(); }
 
 inline Support DotsTakes(const MatmulPlan& p, const DeviceInfo&) {
   constexpr int64_t kMostRows = 6;  // more pay for packing b
@@ -226,6 +296,57 @@ inline void PreparePacked(MatmulPlan p, const DeviceInfo& info, Prepared& out) {
   out.set(p);
 }
 
+inline void PrepareStream(MatmulPlan p, const DeviceInfo& info, Prepared& out) {
+  const double bytes =
+      static_cast<double>(p.s.n) * static_cast<double>(p.s.k * dtype_size(p.b_dtype));
+  ShareOut(p, info, bytes > kParallelBytes || FlopsOf(p) > kParallelFlops);
+  out.set(p);
+}
+
+template <bool kInPlace>
+void PreparePanels(MatmulPlan p, const DeviceInfo& info, Prepared& out) {
+  ShareOut(p, info, FlopsOf(p) > kParallelFlops);
+  const int64_t width = p.dtype == DType::kFloat32 ? PanelWidth<float>() : PanelWidth<double>();
+  p.blocks = gemm_blocks(p.s, width, dtype_size(p.dtype), p.threads, info);
+  if (kInPlace && p.b_dtype == p.dtype) p.blocks.b_elements = 0;
+  out.workspace_bytes = p.blocks.elements(p.threads) * dtype_size(p.dtype);
+  out.set(p);
+}
+
+/// The function of a plan with a packed or narrow weight, by its dtypes.
+template <template <typename, typename> class Run>
+void LaunchPanels(const Launch& l) {
+  const auto& p = l.prepared.get<MatmulPlan>();
+  if (p.dtype == DType::kFloat64 && p.b_dtype == DType::kFloat64)
+    Run<double, double>::run(p, l);
+  else if (p.b_dtype == DType::kInt8)
+    Run<float, int8_t>::run(p, l);
+  else
+    Run<float, float>::run(p, l);
+}
+template <typename T, typename W>
+struct StreamRun {
+  static void run(const MatmulPlan& p, const Launch& l) { RunStream<T, W>(p, l); }
+};
+template <typename T, typename W>
+struct PrepackedRun {
+  static void run(const MatmulPlan& p, const Launch& l) { RunPrepacked<T, W>(p, l); }
+};
+
+template <typename T, typename W>
+struct RepackedRun {
+  static void run(const MatmulPlan& p, const Launch& l) { RunRepacked<T, W>(p, l); }
+};
+
+inline void LaunchRepacked(const Launch& l) {
+  const auto& p = l.prepared.get<MatmulPlan>();
+  if (p.dtype == DType::kFloat64 && p.b_dtype == DType::kInt8)
+    RunRepacked<double, int8_t>(p, l);
+  else
+    LaunchPanels<RepackedRun>(l);
+}
+inline void LaunchStream(const Launch& l) { LaunchPanels<StreamRun>(l); }
+inline void LaunchPrepacked(const Launch& l) { LaunchPanels<PrepackedRun>(l); }
 inline void LaunchGemv(const Launch& l) { LaunchPlan<RunGemv<float>, RunGemv<double>>(l); }
 inline void LaunchDots(const Launch& l) { LaunchPlan<RunDots<float>, RunDots<double>>(l); }
 inline void LaunchDirect(const Launch& l) { LaunchPlan<RunDirect<float>, RunDirect<double>>(l); }

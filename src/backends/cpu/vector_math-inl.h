@@ -632,6 +632,11 @@ HWY_INLINE V VFloor(D, V x) {
   return vmath::kFloorKeepsSign ? y : hn::CopySign(y, x);
 }
 template <class D, class V = hn::Vec<D>>
+HWY_INLINE V VRound(D, V x) {
+  const V y = hn::Round(x);
+  return vmath::kFloorKeepsSign ? y : hn::CopySign(y, x);
+}
+template <class D, class V = hn::Vec<D>>
 HWY_INLINE V VCeil(D, V x) {
   const V y = hn::Ceil(x);
   return vmath::kFloorKeepsSign ? y : hn::CopySign(y, x);

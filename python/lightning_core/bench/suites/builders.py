@@ -23,6 +23,7 @@ __all__ = [
     "gemm_transposed",
     "layer_norm",
     "linear",
+    "pack_weights",
     "matrix_sub",
     "reduction",
     "softmax",
@@ -79,14 +80,24 @@ def gemm_transposed(m: int, k: int, n: int, which: str) -> Work:
     )  # fmt: skip
 
 
-def linear(m: int, k: int, n: int, want: Want = NO_WANT) -> Work:
-    """x [m, k] by a weight [n, k] that stays the same, with a bias."""
+def pack_weights(x: Any, *arrays: Any) -> tuple[Any, ...]:
+    """The inputs with every linear layer's weight, [out, in] before its bias [out], packed."""
+    following = (*arrays[1:], None)
+    return x, *(
+        lc.pack_weight(w) if w.ndim == 2 and b is not None and b.shape == w.shape[:1] else w
+        for w, b in zip(arrays, following, strict=True)
+    )
+
+
+def linear(m: int, k: int, n: int, want: Want = NO_WANT, *, packed: bool = True) -> Work:
+    """x [m, k] by a weight [n, k] that stays the same, with a bias; or packed at every call."""
 
     def function(x: Any, w: Any, b: Any) -> Any:
         return x @ w.T + b
 
     return Work(
-        "linear", f"{m}x{k}x{n}", uniform((m, k), (n, k), (n,)), lc.linear, exact=function,
+        "linear" if packed else "linear_plain", f"{m}x{k}x{n}", uniform((m, k), (n, k), (n,)),
+        lc.linear, exact=function, once=pack_weights if packed else None,
         numpy=function, torch=lambda t: t.nn.functional.linear, jax=lambda j: function, weights=2,
         flops=2.0 * m * k * n, reduce=k, want=want,
     )  # fmt: skip

@@ -9,7 +9,12 @@ import numpy as np
 
 import lightning_core as lc
 from lightning_core.bench import exact
-from lightning_core.bench.suites.builders import conv_functions, jax_attention, jax_layer_norm
+from lightning_core.bench.suites.builders import (
+    conv_functions,
+    jax_attention,
+    jax_layer_norm,
+    pack_weights,
+)
 from lightning_core.bench.work import Array, Work, uniform
 
 __all__ = ["conv_attention", "embedding_ffn", "ffn", "ln_proj", "mlp"]
@@ -43,7 +48,8 @@ def _two_layers(bench: str, m: int, k: int, inner: int, n: int, gelu: bool) -> W
         partial(_ours_two, "gelu" if gelu else "relu"),
         exact=partial(_two, exact.gelu if gelu else partial(np.maximum, 0.0), _dense),
         numpy=None if gelu else partial(_two, partial(np.maximum, np.float32(0)), _dense),
-        torch=torch, jax=jax, weights=4, flops=2.0 * m * inner * (k + n), reduce=k + inner,
+        torch=torch, jax=jax, weights=4, once=pack_weights,
+        flops=2.0 * m * inner * (k + n), reduce=k + inner,
     )  # fmt: skip
 
 
@@ -82,6 +88,7 @@ def embedding_ffn(m: int, width: int, inner: int) -> Work:
 
     return Work(
         "embedding_ffn", block.shape, inputs, ours, torch=torch, jax=jax, weights=5,
+        once=lambda ids, *weights: (ids, *pack_weights(*weights)),
         exact=lambda ids, table, *w: block.exact(table[ids], *w), flops=block.flops,
         bytes=8.0 * m + 4.0 * (3 * m * width + 2 * width * inner), reduce=block.reduce,
     )  # fmt: skip
@@ -101,7 +108,7 @@ def ln_proj(m: int, k: int, n: int) -> Work:
         "ln_proj", f"{m}x{k}->{n}", uniform((m, k), (k,), (k,), (n, k), (n,)),
         partial(chain, lc.layer_norm, lc.linear), exact=partial(chain, exact.layer_norm, _dense),
         torch=torch, jax=lambda j: partial(chain, jax_layer_norm(j), _dense),
-        weights=4, flops=2.0 * m * k * n + 7.0 * m * k, reduce=2 * k,
+        weights=4, once=pack_weights, flops=2.0 * m * k * n + 7.0 * m * k, reduce=2 * k,
     )  # fmt: skip
 
 

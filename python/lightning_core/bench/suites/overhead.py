@@ -65,7 +65,7 @@ def rows(most: int = 0) -> Iterator[Work]:
     yield _as(b.reduction(n, n, None), "lc.sum", lc.sum)
     yield _as(b.softmax(n, n), "lc.softmax", lc.softmax, want=b.NO_WANT)
     yield _as(b.layer_norm(n, n), "lc.layer_norm", lc.layer_norm, want=b.NO_WANT)
-    yield _as(b.linear(n, n, n), "lc.linear", lc.linear)
+    yield _as(b.linear(n, n, n, packed=False), "lc.linear", lc.linear)
     yield from _attention(n)
     yield from _conv(n)
 

@@ -1,5 +1,6 @@
 // matmul and linear: four candidates over one planned product (matmul_run-inl.h), whose matrices
-// may have any strides.
+// may have any strides; linear has three more for packed and narrow
+// weights. pack_weight packs them.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/kernels/matmul.cpp"
 #include "hwy/foreach_target.h"
@@ -18,10 +19,22 @@ Support SupportsPlan(const OpCall& call, const DeviceInfo& info) {
   return kTakes(kDescribe(call), info);
 }
 
+/// Of linear: candidates that read a plain weight leave packed and narrow ones to the others.
+template <Takes kTakes, bool kPanels>
+Support LinearSupports(const OpCall& call, const DeviceInfo& info) {
+  const MatmulPlan p = linear_plan(call);
+  if (!kPanels && p.panel != 0) return Support::no("the weight is packed");
+  if (!kPanels && p.b_dtype != p.dtype)
+    return Support::no(cat("the weight is ", dtype_name(p.b_dtype)));
+  return kTakes(p, info);
+}
+
 template <bool kLinear, Decide kDecide>
 void PreparePlan(const OpCall& call, const DeviceInfo& info, Prepared& out) {
   out.contiguous_inputs = out.contiguous_outputs = 0;
   if constexpr (kLinear) {
+    out.contiguous_inputs = 1u << 3;
+    if (call.in[1].rank() == 3) out.contiguous_inputs |= 1u << 1;
     int64_t rows = 0;
     int64_t stride = 0;
     if (!collapse_rows(call.in[0], &rows, &stride)) out.contiguous_inputs |= 1;
@@ -40,13 +53,25 @@ Support MatmulDirectSupports(const OpCall& c, const DeviceInfo& i) {
   return SupportsPlan<matmul_plan, DirectTakes>(c, i);
 }
 Support LinearGemvSupports(const OpCall& c, const DeviceInfo& i) {
-  return SupportsPlan<linear_plan, GemvTakes>(c, i);
+  return LinearSupports<GemvTakes, false>(c, i);
 }
 Support LinearDotsSupports(const OpCall& c, const DeviceInfo& i) {
-  return SupportsPlan<linear_plan, DotsTakes>(c, i);
+  return LinearSupports<DotsTakes, false>(c, i);
 }
 Support LinearDirectSupports(const OpCall& c, const DeviceInfo& i) {
-  return SupportsPlan<linear_plan, DirectTakes>(c, i);
+  return LinearSupports<DirectTakes, false>(c, i);
+}
+Support LinearPackedSupports(const OpCall& c, const DeviceInfo& i) {
+  return LinearSupports<PackedTakes, false>(c, i);
+}
+Support LinearStreamSupports(const OpCall& c, const DeviceInfo& i) {
+  return LinearSupports<StreamTakes, true>(c, i);
+}
+Support LinearPrepackedSupports(const OpCall& c, const DeviceInfo& i) {
+  return LinearSupports<PrepackedTakes, true>(c, i);
+}
+Support LinearRepackedSupports(const OpCall& c, const DeviceInfo& i) {
+  return LinearSupports<RepackedTakes, true>(c, i);
 }
 void MatmulGemvPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) {
   PreparePlan<false, PrepareGemv>(c, i, p);
@@ -71,6 +96,57 @@ void LinearDirectPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) {
 }
 void LinearPackedPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) {
   PreparePlan<true, PreparePacked>(c, i, p);
+}
+void LinearStreamPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) {
+  PreparePlan<true, PrepareStream>(c, i, p);
+}
+void LinearPrepackedPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) {
+  PreparePlan<true, PreparePanels<true>>(c, i, p);
+}
+void LinearRepackedPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) {
+  PreparePlan<true, PreparePanels<false>>(c, i, p);
+}
+
+/// Row panels [first, end) of a weight [rows, k], of `width` columns each.
+template <typename T>
+void PackWeightPanels(const View& from, int64_t width, int64_t first, int64_t end, T* to) {
+  const int64_t rows = from.shape[0];
+  const int64_t k = from.shape[1];
+  for (int64_t i = first; i < end; ++i) {
+    T* const panel = to + i * k * width;
+    const int64_t height = std::min(width, rows - i * width);
+    const T* const source = from.ptr<const T>() + i * width * from.strides[0];
+    if constexpr (sizeof(T) >= 4) {
+      PackPanel(source, from.strides[0], from.strides[1], height, k, panel, width);
+    } else {
+      for (int64_t p = 0; p < k; ++p)
+        for (int64_t r = 0; r < height; ++r)
+          panel[p * width + r] = source[r * from.strides[0] + p * from.strides[1]];
+    }
+    for (int64_t p = 0; p < k; ++p)
+      std::fill(panel + p * width + height, panel + (p + 1) * width, T{});
+  }
+}
+
+template <typename T>
+void PackWeightOf(const Launch& l) {
+  const View& out = l.out[0];
+  parallel_ranges(out.shape[0], 1, [&](int64_t first, int64_t end) HWY_ATTR {
+    PackWeightPanels(l.in[0], out.shape[2], first, end, out.ptr<T>());
+  });
+}
+
+void LaunchPackWeight(const Launch& l) {
+  switch (dtype_size(l.out[0].dtype)) {
+    case 1:
+      return PackWeightOf<uint8_t>(l);
+    case 2:
+      return PackWeightOf<uint16_t>(l);
+    case 4:
+      return PackWeightOf<float>(l);
+    default:
+      return PackWeightOf<double>(l);
+  }
 }
 
 }  // namespace lc::cpu::HWY_NAMESPACE
@@ -99,6 +175,23 @@ HWY_EXPORT(LaunchGemv);
 HWY_EXPORT(LaunchDots);
 HWY_EXPORT(LaunchDirect);
 HWY_EXPORT(LaunchPacked);
+HWY_EXPORT(LinearPackedSupports);
+HWY_EXPORT(LinearStreamSupports);
+HWY_EXPORT(LinearPrepackedSupports);
+HWY_EXPORT(LinearStreamPrepare);
+HWY_EXPORT(LinearPrepackedPrepare);
+HWY_EXPORT(LinearRepackedSupports);
+HWY_EXPORT(LinearRepackedPrepare);
+HWY_EXPORT(LaunchRepacked);
+HWY_EXPORT(LaunchStream);
+HWY_EXPORT(LaunchPrepacked);
+HWY_EXPORT(LaunchPackWeight);
+
+namespace {
+void prepare_pack_weight(const OpCall&, const DeviceInfo&, Prepared& prepared) {
+  prepared.contiguous_outputs = 1;
+}
+}  // namespace
 }  // namespace lc::cpu
 
 LC_KERNELS(matmul) {
@@ -115,12 +208,25 @@ LC_KERNELS(matmul) {
   kernels.push_back({"matmul", "direct", isa, LC_KERNEL_PTR(MatmulDirectSupports),
                      LC_KERNEL_PTR(MatmulDirectPrepare), direct});
   kernels.push_back({"matmul", "packed", isa, nullptr, LC_KERNEL_PTR(MatmulPackedPrepare), packed});
+  kernels.push_back({"linear", "stream", isa, LC_KERNEL_PTR(LinearStreamSupports),
+                     LC_KERNEL_PTR(LinearStreamPrepare), LC_KERNEL_PTR(LaunchStream)});
+  kernels.push_back({"linear", "prepacked", isa, LC_KERNEL_PTR(LinearPrepackedSupports),
+                     LC_KERNEL_PTR(LinearPrepackedPrepare), LC_KERNEL_PTR(LaunchPrepacked)});
   kernels.push_back({"linear", "gemv", isa, LC_KERNEL_PTR(LinearGemvSupports),
                      LC_KERNEL_PTR(LinearGemvPrepare), gemv});
   kernels.push_back({"linear", "dots", isa, LC_KERNEL_PTR(LinearDotsSupports),
                      LC_KERNEL_PTR(LinearDotsPrepare), dots});
   kernels.push_back({"linear", "direct", isa, LC_KERNEL_PTR(LinearDirectSupports),
                      LC_KERNEL_PTR(LinearDirectPrepare), direct});
-  kernels.push_back({"linear", "packed", isa, nullptr, LC_KERNEL_PTR(LinearPackedPrepare), packed});
+  kernels.push_back({"linear", "packed", isa, LC_KERNEL_PTR(LinearPackedSupports),
+                     LC_KERNEL_PTR(LinearPackedPrepare), packed});
+  kernels.push_back({"linear", "repacked", isa, LC_KERNEL_PTR(LinearRepackedSupports),
+                     LC_KERNEL_PTR(LinearRepackedPrepare), LC_KERNEL_PTR(LaunchRepacked)});
+  kernels.push_back({.op = "pack_weight",
+                     .name = "panels",
+                     .isa = isa,
+                     .prepare = prepare_pack_weight,
+                     .launch = LC_KERNEL_PTR(LaunchPackWeight),
+                     .floats = kFloatTypes});
 }
 #endif  // HWY_ONCE

@@ -1,0 +1,189 @@
+// Products with a packed weight (pack_weight): panels of columns of B, one row of k after the
+// other.
+//
+//   few rows    a panel streams past the rows, once, straight from memory: nothing is packed, and
+//               the weight may be narrower than the sums (int8), which is converted as it is loaded
+//   many rows   PanelsB hands the panels to GemmPacked(), in place where they are of its
+//               type; ScatteredB rewrites any other weight
+
+#if defined(LC_BACKENDS_CPU_GEMM_STREAM_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef LC_BACKENDS_CPU_GEMM_STREAM_INL_H_
+#undef LC_BACKENDS_CPU_GEMM_STREAM_INL_H_
+#else
+#define LC_BACKENDS_CPU_GEMM_STREAM_INL_H_
+#endif
+
+#include <algorithm>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+
+#include "backends/cpu/gemm_tile-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace lc::cpu::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+/// A vector of weights as T: of T itself, or int8 to float.
+template <class D, typename W>
+HWY_INLINE hn::Vec<D> LoadWeights(D d, const W* p) {
+  if constexpr (std::is_same_v<W, int8_t>) {
+    const hn::Rebind<int8_t, D> narrow;
+    const hn::RebindToSigned<D> wide;
+    return hn::ConvertTo(d, hn::PromoteTo(wide, hn::LoadU(narrow, p)));
+  } else {
+    return hn::LoadU(d, p);
+  }
+}
+
+/// A packed weight: k by the columns, in panels of `width`, a multiple of the register tile's.
+template <typename T, typename W>
+struct PanelsB {
+  const W* b;
+  int64_t k, width;
+
+  /// Row p0 of the tile's columns from c0 on, a multiple of the tile's width.
+  [[nodiscard]] HWY_INLINE const W* at(int64_t p0, int64_t c0) const {
+    return b + (c0 / width * k + p0) * width + c0 % width;
+  }
+  [[nodiscard]] HWY_INLINE static constexpr bool in_place() { return std::is_same_v<T, W>; }
+  /// What pack() would write, where in_place().
+  [[nodiscard]] HWY_INLINE const T* panel(int64_t p0, int64_t c0) const {
+    if constexpr (std::is_same_v<T, W>)
+      return at(p0, c0);
+    else
+      return nullptr;
+  }
+  [[nodiscard]] HWY_INLINE bool by_rows() const { return false; }
+  [[nodiscard]] HWY_INLINE Ahead ahead(int64_t p0, int64_t kc, int64_t c0, int64_t /*cols*/,
+                                       int64_t i, int64_t tiles) const {
+    return {at(p0 + kc * i / tiles, c0), 1, kLineBytes};
+  }
+  HWY_INLINE void pack(int64_t p0, int64_t kc, int64_t c0, int64_t cols, T* to) const {
+    const GemmTag<T> d;
+    const int64_t N = VectorLanes<T>();
+    const int64_t NR = PanelWidth<T>();
+    for (int64_t j = 0; j < cols; j += NR, to += NR * kc) {
+      const W* HWY_RESTRICT from = at(p0, c0 + j);
+      for (int64_t p = 0; p < kc; ++p, from += width)
+        for (int v = 0; v < kNv; ++v)
+          hn::StoreU(LoadWeights(d, from + v * N), d, to + p * NR + v * N);
+    }
+  }
+};
+
+/// Any packed or narrow weight, an element at a time: what the others do not read.
+template <typename T, typename W>
+struct ScatteredB {
+  const W* b;
+  int64_t width;            ///< columns of a panel
+  int64_t panel, row, col;  ///< elements from one to the next
+  [[nodiscard]] HWY_INLINE bool by_rows() const { return false; }
+  [[nodiscard]] HWY_INLINE Ahead ahead(int64_t, int64_t, int64_t, int64_t, int64_t, int64_t) const {
+    return {};
+  }
+  HWY_INLINE void pack(int64_t p0, int64_t kc, int64_t c0, int64_t cols, T* to) const {
+    const int64_t NR = PanelWidth<T>();
+    for (int64_t j = 0; j < cols; ++j) {
+      const W* HWY_RESTRICT from = b + (c0 + j) / width * panel + (c0 + j) % width * col + p0 * row;
+      T* HWY_RESTRICT o = to + j / NR * NR * kc + j % NR;
+      for (int64_t p = 0; p < kc; ++p) o[p * NR] = static_cast<T>(from[p * row]);
+    }
+  }
+};
+
+/// kRows rows of A by one tile's columns of a packed weight; the first `cols` are stored. With few
+/// rows steps of k go to accumulators of their own, so that one does not wait for the other.
+template <typename T, typename W, int kRows>
+HWY_NOINLINE void StreamTile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, int64_t a_k,
+                             const W* HWY_RESTRICT b, int64_t b_k, T* HWY_RESTRICT c, int64_t c_row,
+                             int64_t cols) {
+  constexpr int kSplit = kMr >= 8 && kRows <= 2 ? 4 / kRows : kRows == 1 ? 2 : 1;
+  // Rows of the panel from here to what is fetched: a page or two.
+  constexpr int64_t kAheadBytes = 6144;
+  const GemmTag<T> d;
+  using V = hn::Vec<decltype(d)>;
+  const int64_t N = VectorLanes<T>();
+  const auto* soon = reinterpret_cast<const char*>(b) + kAheadBytes;
+  V acc[kSplit][kRows][kNv];
+  for (auto& part : acc)
+    for (auto& row : part)
+      for (V& v : row) v = hn::Zero(d);
+  const auto step = [&](V(&sum)[kRows][kNv]) HWY_ATTR {
+    V bv[kNv];
+    HWY_UNROLL(3)
+    for (int v = 0; v < kNv; ++v) {
+      bv[v] = LoadWeights(d, b + v * N);
+      if (v == 0 || sizeof(W) == sizeof(T))
+        hwy::Prefetch(soon + v * N * static_cast<int64_t>(sizeof(W)));
+    }
+    HWY_UNROLL(16)
+    for (int i = 0; i < kRows; ++i) {
+      const V x = hn::Set(d, a[i * a_row]);
+      HWY_UNROLL(3)
+      for (int v = 0; v < kNv; ++v) sum[i][v] = hn::MulAdd(x, bv[v], sum[i][v]);
+    }
+    a += a_k;
+    b += b_k;
+    soon += b_k * static_cast<int64_t>(sizeof(W));
+  };
+  int64_t p = 0;
+  for (; p + kSplit <= k; p += kSplit) {
+    HWY_UNROLL(4)
+    for (int u = 0; u < kSplit; ++u) step(acc[u]);
+  }
+  for (; p < k; ++p) step(acc[0]);
+  HWY_UNROLL(16)
+  for (int i = 0; i < kRows; ++i) {
+    for (int v = 0; v < kNv; ++v) {
+      const int64_t left = cols - v * N;
+      if (left <= 0) break;
+      V sum = acc[0][i][v];
+      for (int u = 1; u < kSplit; ++u) sum = hn::Add(sum, acc[u][i][v]);
+      T* HWY_RESTRICT to = c + i * c_row + v * N;
+      const int64_t count = std::min(N, left);
+      const auto mask = hn::FirstN(d, static_cast<size_t>(count));
+      if (count == N)
+        hn::StoreU(sum, d, to);
+      else
+        StorePart(sum, d, mask, count, to);
+    }
+  }
+}
+
+template <typename T, typename W>
+using StreamFn = void (*)(int64_t, const T*, int64_t, int64_t, const W*, int64_t, T*, int64_t,
+                          int64_t);
+
+template <typename T, typename W, int... kRow>
+HWY_INLINE StreamFn<T, W> FindStream(int64_t rows, std::integer_sequence<int, kRow...>) {
+  static constexpr StreamFn<T, W> kTable[] = {StreamTile<T, W, kRow + 1>...};
+  return kTable[rows - 1];
+}
+
+/// Columns [col0, col1) of C = A B, then the epilogue; col0 is a multiple of the tile's
+/// width. C's columns are contiguous.
+template <typename T, typename W>
+HWY_INLINE void GemmStream(const GemmSizes& s, const GemmEpilogue<T>& e, const T* a, int64_t a_row,
+                           int64_t a_k, const PanelsB<T, W>& b, T* c, int64_t c_row, int64_t col0,
+                           int64_t col1) {
+  const int64_t NR = PanelWidth<T>();
+  const int64_t panels = (s.m + kMr - 1) / kMr;
+  for (int64_t col = col0; col < col1; col += NR) {
+    const int64_t cols = std::min(NR, col1 - col);
+    for (int64_t i = 0; i < panels; ++i) {
+      const int64_t r0 = s.m * i / panels;
+      const int64_t height = s.m * (i + 1) / panels - r0;
+      T* const to = c + r0 * c_row + col;
+      FindStream<T, W>(height, std::make_integer_sequence<int, kMr>())(
+          s.k, a + r0 * a_row, a_row, a_k, b.at(0, col), b.width, to, c_row, cols);
+      Finish(e, to, c_row, r0, height, col, cols);
+    }
+  }
+}
+
+}  // namespace lc::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // LC_BACKENDS_CPU_GEMM_STREAM_INL_H_
