@@ -45,31 +45,6 @@ HWY_BEFORE_NAMESPACE();
 namespace lc::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-/// True where B lies in panels already, each at from_b.panel(p0, column): nothing is packed.
-template <typename FromB>
-HWY_INLINE bool InPlace(const FromB& from_b) {
-  if constexpr (requires { from_b.in_place(); })
-    return from_b.in_place();
-  else
-    return false;
-}
-
-/// Rows p0 ... of the panel of B at `col`: in place, or where it was packed.
-template <typename T, typename FromB>
-HWY_INLINE const T* PanelOf(const FromB& from_b, int64_t p0, int64_t col, const T* packed) {
-  if constexpr (requires { from_b.in_place(); })
-    if (from_b.in_place()) return from_b.panel(p0, col);
-  return packed;
-}
-
-/// Elements from one row of a panel of B to the next.
-template <typename FromB>
-HWY_INLINE int64_t PanelStep(const FromB& from_b, int64_t packed) {
-  if constexpr (requires { from_b.in_place(); })
-    if (from_b.in_place()) return from_b.width;
-  return packed;
-}
-
 /// Operands of one product. A: element (i, p) at a[i * a_row + p * a_k]. `from_b` is a MatrixB or
 /// the like.
 template <typename T, typename FromB>
@@ -119,7 +94,6 @@ HWY_INLINE void MultiplyPanel(const Product<T, FromB>& g, const RowBlock<T>& blo
                               const AheadOf& ahead) {
   const int64_t NR = PanelWidth<T>();
   const int64_t kc = block.kc;
-  const int64_t b_k = PanelStep(g.from_b, NR);
   const bool accumulate = block.p0 != 0;
   const bool complete = block.p0 + kc >= g.s.k;
   const T alpha = static_cast<T>(g.s.alpha);
@@ -130,7 +104,7 @@ HWY_INLINE void MultiplyPanel(const Product<T, FromB>& g, const RowBlock<T>& blo
     const T* a = block.packed + r0 * kc;
     T* to = g.c + (block.row0 + r0) * g.c_row + col * g.c_col;
     if (HWY_LIKELY(g.c_col == 1)) {
-      RunTile<T, true>(height, cols, kc, a, 0, 0, b, b_k, to, g.c_row, alpha, accumulate,
+      RunTile<T, true>(height, cols, kc, a, 0, 0, b, 0, to, g.c_row, alpha, accumulate,
                        ahead(i - first));
       if (complete) Finish(g.e, to, g.c_row, block.row0 + r0, height, col, cols);
       continue;
@@ -139,7 +113,7 @@ HWY_INLINE void MultiplyPanel(const Product<T, FromB>& g, const RowBlock<T>& blo
     if (accumulate)
       for (int64_t r = 0; r < height; ++r)
         for (int64_t j = 0; j < cols; ++j) tile[r * NR + j] = to[r * g.c_row + j * g.c_col];
-    RunTile<T, true>(height, cols, kc, a, 0, 0, b, b_k, tile, NR, alpha, accumulate,
+    RunTile<T, true>(height, cols, kc, a, 0, 0, b, 0, tile, NR, alpha, accumulate,
                      ahead(i - first));
     if (complete) Finish(g.e, tile, NR, block.row0 + r0, height, col, cols);
     for (int64_t r = 0; r < height; ++r)
@@ -173,7 +147,7 @@ HWY_INLINE void MultiplyColumns(const Product<T, FromB>& g, const RowBlock<T>& b
   const int64_t width = (g.from_b.by_rows() ? kPanelGroup : 1) * NR;
   for (int64_t group = col0; group < col1; group += width) {
     const int64_t group_end = std::min(group + width, col1);
-    if (!InPlace(g.from_b)) g.from_b.pack(block.p0, block.kc, group, group_end - group, packed_b);
+    g.from_b.pack(block.p0, block.kc, group, group_end - group, packed_b);
     // The columns that are packed next come to L2 meanwhile: with few rows, reading B is the work.
     const int64_t next = group_end < g.s.n ? group_end : group;
     const int64_t tiles = (group_end - group + NR - 1) / NR * (end - first);
@@ -185,8 +159,8 @@ HWY_INLINE void MultiplyColumns(const Product<T, FromB>& g, const RowBlock<T>& b
         soon.lines = std::clamp<int64_t>((lines + tiles - 1) / tiles, 1, kMostLines);
         return soon;
       };
-      const T* const b = PanelOf<T>(g.from_b, block.p0, col, packed_b + (col - group) * block.kc);
-      MultiplyPanel(g, block, first, end, b, col, std::min(NR, col1 - col), ahead);
+      MultiplyPanel(g, block, first, end, packed_b + (col - group) * block.kc, col,
+                    std::min(NR, col1 - col), ahead);
     }
   }
 }
@@ -301,21 +275,17 @@ HWY_INLINE void MultiplyPiece(const Product<T, FromB>& g, const RowBlock<T>& blo
     const int64_t next = (group + 1) % groups;
     const int64_t col0 = group * width;
     const int64_t cols = std::min(width, nc - col0);
-    const bool in_place = InPlace(g.from_b);
-    if (!in_place)
-      progress.need(kb, group, [&]() HWY_ATTR {
-        g.from_b.pack(p0, kc, jc + col0, cols, packed_b + col0 * kc);
-      });
+    progress.need(kb, group,
+                  [&]() HWY_ATTR { g.from_b.pack(p0, kc, jc + col0, cols, packed_b + col0 * kc); });
     const int64_t panels = (cols + NR - 1) / NR;
     const int64_t tiles = panels * block.panels;
     // What comes to L2 meanwhile: B that this thread packs next, at the end A that it packs next,
     // else the next panel.
     const bool last = i + 1 == groups;
-    const bool packs_next = !last && !in_place && !progress.packed(kb, next);
+    const bool packs_next = !last && !progress.packed(kb, next);
     const bool more_rows = last && next_row + block.rows <= g.s.m && g.a_k == 1;
     for (int64_t j = 0; j < panels; ++j) {
-      const T* const b =
-          PanelOf<T>(g.from_b, p0, jc + col0 + j * NR, packed_b + (col0 + j * NR) * kc);
+      const T* const b = packed_b + (col0 + j * NR) * kc;
       const auto ahead = [&](int64_t tile) HWY_ATTR {
         const int64_t at = j * block.panels + tile;
         if (packs_next) return g.from_b.ahead(p0, kc, jc + next * width, width, at, tiles);

@@ -1,10 +1,9 @@
 // Products with a packed weight (pack_weight): panels of columns of B, one row of k after the
 // other.
 //
-//   few rows    a panel streams past the rows, once, straight from memory: nothing is packed, and
-//               the weight may be narrower than the sums (int8), which is converted as it is loaded
-//   many rows   PanelsB hands the panels to GemmPacked(), in place where they are of its
-//               type; ScatteredB rewrites any other weight
+// A panel streams past the rows of A, which are read where they lie: nothing is packed, no block of
+// k cuts a sum in two, no thread waits for another. The weight may be narrower than the sums (int8)
+// and is converted as it is loaded. While one panel is multiplied, the next comes to L2.
 
 #if defined(LC_BACKENDS_CPU_GEMM_STREAM_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef LC_BACKENDS_CPU_GEMM_STREAM_INL_H_
@@ -38,38 +37,13 @@ HWY_INLINE hn::Vec<D> LoadWeights(D d, const W* p) {
 }
 
 /// A packed weight: k by the columns, in panels of `width`, a multiple of the register tile's.
-template <typename T, typename W>
-struct PanelsB {
+template <typename W>
+struct PackedWeight {
   const W* b;
   int64_t k, width;
-
-  /// Row p0 of the tile's columns from c0 on, a multiple of the tile's width.
-  [[nodiscard]] HWY_INLINE const W* at(int64_t p0, int64_t c0) const {
-    return b + (c0 / width * k + p0) * width + c0 % width;
-  }
-  [[nodiscard]] HWY_INLINE static constexpr bool in_place() { return std::is_same_v<T, W>; }
-  /// What pack() would write, where in_place().
-  [[nodiscard]] HWY_INLINE const T* panel(int64_t p0, int64_t c0) const {
-    if constexpr (std::is_same_v<T, W>)
-      return at(p0, c0);
-    else
-      return nullptr;
-  }
-  [[nodiscard]] HWY_INLINE bool by_rows() const { return false; }
-  [[nodiscard]] HWY_INLINE Ahead ahead(int64_t p0, int64_t kc, int64_t c0, int64_t /*cols*/,
-                                       int64_t i, int64_t tiles) const {
-    return {at(p0 + kc * i / tiles, c0), 1, kLineBytes};
-  }
-  HWY_INLINE void pack(int64_t p0, int64_t kc, int64_t c0, int64_t cols, T* to) const {
-    const GemmTag<T> d;
-    const int64_t N = VectorLanes<T>();
-    const int64_t NR = PanelWidth<T>();
-    for (int64_t j = 0; j < cols; j += NR, to += NR * kc) {
-      const W* HWY_RESTRICT from = at(p0, c0 + j);
-      for (int64_t p = 0; p < kc; ++p, from += width)
-        for (int v = 0; v < kNv; ++v)
-          hn::StoreU(LoadWeights(d, from + v * N), d, to + p * NR + v * N);
-    }
+  /// The tile's columns from `col` on, a multiple of the tile's width.
+  [[nodiscard]] HWY_INLINE const W* at(int64_t col) const {
+    return b + col / width * k * width + col % width;
   }
 };
 
@@ -93,19 +67,23 @@ struct ScatteredB {
   }
 };
 
+/// What a tile fetches while it is computed: a row's worth of lines, `step` bytes further at each
+/// step of k.
+struct Soon {
+  const char* at;
+  int64_t step;
+};
+
 /// kRows rows of A by one tile's columns of a packed weight; the first `cols` are stored. With few
 /// rows steps of k go to accumulators of their own, so that one does not wait for the other.
 template <typename T, typename W, int kRows>
 HWY_NOINLINE void StreamTile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, int64_t a_k,
                              const W* HWY_RESTRICT b, int64_t b_k, T* HWY_RESTRICT c, int64_t c_row,
-                             int64_t cols) {
+                             int64_t cols, Soon soon) {
   constexpr int kSplit = kMr >= 8 && kRows <= 2 ? 4 / kRows : kRows == 1 ? 2 : 1;
-  // Rows of the panel from here to what is fetched: a page or two.
-  constexpr int64_t kAheadBytes = 6144;
   const GemmTag<T> d;
   using V = hn::Vec<decltype(d)>;
   const int64_t N = VectorLanes<T>();
-  const auto* soon = reinterpret_cast<const char*>(b) + kAheadBytes;
   V acc[kSplit][kRows][kNv];
   for (auto& part : acc)
     for (auto& row : part)
@@ -116,7 +94,7 @@ HWY_NOINLINE void StreamTile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, 
     for (int v = 0; v < kNv; ++v) {
       bv[v] = LoadWeights(d, b + v * N);
       if (v == 0 || sizeof(W) == sizeof(T))
-        hwy::Prefetch(soon + v * N * static_cast<int64_t>(sizeof(W)));
+        hwy::Prefetch(soon.at + v * N * static_cast<int64_t>(sizeof(W)));
     }
     HWY_UNROLL(16)
     for (int i = 0; i < kRows; ++i) {
@@ -126,7 +104,7 @@ HWY_NOINLINE void StreamTile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, 
     }
     a += a_k;
     b += b_k;
-    soon += b_k * static_cast<int64_t>(sizeof(W));
+    soon.at += soon.step;
   };
   int64_t p = 0;
   for (; p + kSplit <= k; p += kSplit) {
@@ -154,7 +132,7 @@ HWY_NOINLINE void StreamTile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, 
 
 template <typename T, typename W>
 using StreamFn = void (*)(int64_t, const T*, int64_t, int64_t, const W*, int64_t, T*, int64_t,
-                          int64_t);
+                          int64_t, Soon);
 
 template <typename T, typename W, int... kRow>
 HWY_INLINE StreamFn<T, W> FindStream(int64_t rows, std::integer_sequence<int, kRow...>) {
@@ -162,22 +140,34 @@ HWY_INLINE StreamFn<T, W> FindStream(int64_t rows, std::integer_sequence<int, kR
   return kTable[rows - 1];
 }
 
-/// Columns [col0, col1) of C = A B, then the epilogue; col0 is a multiple of the tile's
-/// width. C's columns are contiguous.
+/// Columns [col0, col1) of C = A B for rows [row0, row1), then the epilogue; col0 is a multiple of
+/// the tile's width. C's columns are contiguous.
 template <typename T, typename W>
 HWY_INLINE void GemmStream(const GemmSizes& s, const GemmEpilogue<T>& e, const T* a, int64_t a_row,
-                           int64_t a_k, const PanelsB<T, W>& b, T* c, int64_t c_row, int64_t col0,
-                           int64_t col1) {
+                           int64_t a_k, const PackedWeight<W>& b, T* c, int64_t c_row, int64_t row0,
+                           int64_t row1, int64_t col0, int64_t col1) {
   const int64_t NR = PanelWidth<T>();
-  const int64_t panels = (s.m + kMr - 1) / kMr;
+  const int64_t rows = row1 - row0;
+  const int64_t tiles = (rows + kMr - 1) / kMr;
+  const int64_t row_bytes = b.width * static_cast<int64_t>(sizeof(W));
+  constexpr int64_t kAheadBytes = 6144;  // what memory needs to deliver, at a page or two
   for (int64_t col = col0; col < col1; col += NR) {
     const int64_t cols = std::min(NR, col1 - col);
-    for (int64_t i = 0; i < panels; ++i) {
-      const int64_t r0 = s.m * i / panels;
-      const int64_t height = s.m * (i + 1) / panels - r0;
+    const W* const panel = b.at(col);
+    const auto* const next =
+        reinterpret_cast<const char*>(b.at(std::min(col + NR, col1 - 1) / NR * NR));
+    const auto soon = [&](int64_t tile) {
+      // One tile reads a panel as it comes. Several share out the next panel among them.
+      if (tiles == 1 || (col == col0 && tile == 0))
+        return Soon{reinterpret_cast<const char*>(panel) + kAheadBytes, row_bytes};
+      return Soon{next + s.k * tile / tiles * row_bytes, row_bytes / tiles};
+    };
+    for (int64_t i = 0; i < tiles; ++i) {
+      const int64_t r0 = row0 + rows * i / tiles;
+      const int64_t height = row0 + rows * (i + 1) / tiles - r0;
       T* const to = c + r0 * c_row + col;
       FindStream<T, W>(height, std::make_integer_sequence<int, kMr>())(
-          s.k, a + r0 * a_row, a_row, a_k, b.at(0, col), b.width, to, c_row, cols);
+          s.k, a + r0 * a_row, a_row, a_k, panel, b.width, to, c_row, cols, soon(i));
       Finish(e, to, c_row, r0, height, col, cols);
     }
   }

@@ -78,7 +78,7 @@ struct Ahead {
 };
 
 /// One register tile over k products. A: element (i, p) at a[i * a_row + p * a_k]; B: row p at
-/// b + p * b_k. kPacked: A is a panel of kRows by k. C: row i at c + i * c_row.
+/// b + p * b_k; or both as packed panels, of kRows by k and k by NR. C: row i at c + i * c_row.
 /// `cols` counts what is stored of kVectors vectors where kMasked.
 ///
 /// A packed panel streams from L2, so it is prefetched kAhead steps ahead. C, which no other tile
@@ -113,6 +113,7 @@ HWY_NOINLINE void Tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, int64_
     }
   };
   const int64_t next_a = kPacked ? kRows : a_k;
+  const int64_t next_b = kPacked ? PanelWidth<T>() : b_k;
   int64_t p = 0;
   if constexpr (kPacked) {
     constexpr int kUnroll = 4;
@@ -134,11 +135,11 @@ HWY_NOINLINE void Tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, int64_
       }
       HWY_UNROLL(4)
       for (int u = 0; u < kUnroll; ++u) {
-        step(a + u * kRows, b + u * b_k);
+        step(a + u * kRows, b + u * next_b);
         HWY_FENCE;  // loads moved up from the next step would cost registers that are not there
       }
       a += kUnroll * kRows;
-      b += kUnroll * b_k;
+      b += kUnroll * next_b;
     }
     const T* line = c;
     const T* const last_row = c + (kRows - 1) * c_row;
@@ -149,13 +150,13 @@ HWY_NOINLINE void Tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, int64_
       if (line != last_row) line += c_row;
       step(a, b);
       a += next_a;
-      b += b_k;
+      b += next_b;
     }
   } else {
     for (; p < k; ++p) {
       step(a, b);
       a += next_a;
-      b += b_k;
+      b += next_b;
     }
   }
   const V scale = hn::Set(d, alpha);

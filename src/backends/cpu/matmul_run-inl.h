@@ -1,5 +1,5 @@
 // Candidates of a planned product, shared by matmul and linear: gemv, dots, direct, packed; for
-// packed weights stream and prepacked.
+// packed and narrow weights stream and repacked.
 
 #if defined(LC_BACKENDS_CPU_MATMUL_RUN_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef LC_BACKENDS_CPU_MATMUL_RUN_INL_H_
@@ -155,33 +155,20 @@ void RunPacked(const MatmulPlan& p, const Launch& l) {
   });
 }
 
-/// B of a linear call.
-template <typename T, typename W>
-HWY_INLINE PanelsB<T, W> PanelsOf(const MatmulPlan& p, const Launch& l) {
-  return {l.in[1].ptr<const W>(), p.s.k, p.panel};
-}
-
 template <typename T, typename W>
 void RunStream(const MatmulPlan& p, const Launch& l) {
   const GemmEpilogue<T> e = EpilogueOf<T>(p, l);
-  const PanelsB<T, W> b = PanelsOf<T, W>(p, l);
+  const PackedWeight<W> b{l.in[1].ptr<const W>(), p.s.k, p.panel};
+  const int64_t row_blocks = (p.s.m + p.blocks.mc - 1) / p.blocks.mc;
   const auto part = [&](int64_t col0, int64_t col1) HWY_ATTR {
-    GemmStream(p.s, e, l.in[0].ptr<const T>(), p.a_row, p.a_k, b, l.out[0].ptr<T>(), p.c_row, col0,
-               col1);
+    for (int64_t i = 0; i < row_blocks; ++i)
+      GemmStream(p.s, e, l.in[0].ptr<const T>(), p.a_row, p.a_k, b, l.out[0].ptr<T>(), p.c_row,
+                 p.s.m * i / row_blocks, p.s.m * (i + 1) / row_blocks, col0, col1);
   };
   if (p.threads > 1)
     parallel_ranges(p.s.n, PanelWidth<T>(), part);
   else
     part(0, p.s.n);
-}
-
-template <typename T, typename W>
-void RunPrepacked(const MatmulPlan& p, const Launch& l) {
-  const GemmEpilogue<T> e = EpilogueOf<T>(p, l);
-  const PanelsB<T, W> from_b = PanelsOf<T, W>(p, l);
-  GemmPacked(Product<T, PanelsB<T, W>>{p.s, p.blocks, e, l.in[0].ptr<const T>(), p.a_row, p.a_k,
-                                       l.out[0].ptr<T>(), p.c_row, p.c_col, from_b},
-             static_cast<T*>(l.workspace), p.threads);
 }
 
 template <typename T, typename W>
@@ -202,7 +189,7 @@ inline Support GemvTakes(const MatmulPlan& p, const DeviceInfo&) {
   return Support::no("the matrix has no unit stride");
 }
 
-inline Support PanelsTake(const MatmulPlan& p) {
+inline Support StreamTakes(const MatmulPlan& p, const DeviceInfo&) {
   if (p.panel == 0) return Support::no("the weight is not packed: pack_weight() does it once");
   const int64_t width = p.dtype == DType::kFloat32 ? PanelWidth<float>() : PanelWidth<double>();
   if (p.panel % width != 0)
@@ -211,16 +198,6 @@ inline Support PanelsTake(const MatmulPlan& p) {
     return Support::no(cat("an int8 weight and x of ", dtype_name(p.dtype)));
   return Support::yes();
 }
-
-inline Support StreamTakes(const MatmulPlan& p, const DeviceInfo&) {
-  if (Support panels = PanelsTake(p); !panels) return panels;
-  if (p.c_col != 1) return Support::no("out's columns are apart");
-  constexpr int64_t kMostRows = 2 * kMr;  // more pay for packing them
-  if (p.s.m > kMostRows) return Support::no(cat("more than ", kMostRows, " rows: ", p.s.m));
-  return Support::yes();
-}
-
-inline Support PrepackedTakes(const MatmulPlan& p, const DeviceInfo&) { return PanelsTake(p); }
 
 inline Support RepackedTakes(const MatmulPlan& p, const DeviceInfo&) {
   if (p.panel == 0 && p.b_dtype == p.dtype)
@@ -297,19 +274,13 @@ inline void PreparePacked(MatmulPlan p, const DeviceInfo& info, Prepared& out) {
 }
 
 inline void PrepareStream(MatmulPlan p, const DeviceInfo& info, Prepared& out) {
+  if (p.c_col != 1) out.contiguous_outputs = 1;
   const double bytes =
       static_cast<double>(p.s.n) * static_cast<double>(p.s.k * dtype_size(p.b_dtype));
   ShareOut(p, info, bytes > kParallelBytes || FlopsOf(p) > kParallelFlops);
-  out.set(p);
-}
-
-template <bool kInPlace>
-void PreparePanels(MatmulPlan p, const DeviceInfo& info, Prepared& out) {
-  ShareOut(p, info, FlopsOf(p) > kParallelFlops);
-  const int64_t width = p.dtype == DType::kFloat32 ? PanelWidth<float>() : PanelWidth<double>();
-  p.blocks = gemm_blocks(p.s, width, dtype_size(p.dtype), p.threads, info);
-  if (kInPlace && p.b_dtype == p.dtype) p.blocks.b_elements = 0;
-  out.workspace_bytes = p.blocks.elements(p.threads) * dtype_size(p.dtype);
+  // Every panel of the weight reads all rows of a block again, from the last cache.
+  const int64_t fit = info.l3_bytes / 4 / std::max<int64_t>(p.s.k * dtype_size(p.dtype), 1);
+  p.blocks.mc = std::max<int64_t>(fit, int64_t{16} * kMr);
   out.set(p);
 }
 
@@ -329,11 +300,6 @@ struct StreamRun {
   static void run(const MatmulPlan& p, const Launch& l) { RunStream<T, W>(p, l); }
 };
 template <typename T, typename W>
-struct PrepackedRun {
-  static void run(const MatmulPlan& p, const Launch& l) { RunPrepacked<T, W>(p, l); }
-};
-
-template <typename T, typename W>
 struct RepackedRun {
   static void run(const MatmulPlan& p, const Launch& l) { RunRepacked<T, W>(p, l); }
 };
@@ -346,7 +312,6 @@ inline void LaunchRepacked(const Launch& l) {
     LaunchPanels<RepackedRun>(l);
 }
 inline void LaunchStream(const Launch& l) { LaunchPanels<StreamRun>(l); }
-inline void LaunchPrepacked(const Launch& l) { LaunchPanels<PrepackedRun>(l); }
 inline void LaunchGemv(const Launch& l) { LaunchPlan<RunGemv<float>, RunGemv<double>>(l); }
 inline void LaunchDots(const Launch& l) { LaunchPlan<RunDots<float>, RunDots<double>>(l); }
 inline void LaunchDirect(const Launch& l) { LaunchPlan<RunDirect<float>, RunDirect<double>>(l); }

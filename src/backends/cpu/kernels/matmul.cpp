@@ -1,5 +1,5 @@
 // matmul and linear: four candidates over one planned product (matmul_run-inl.h), whose matrices
-// may have any strides; linear has three more for packed and narrow
+// may have any strides; linear has two more for packed and narrow
 // weights. pack_weight packs them.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/kernels/matmul.cpp"
@@ -67,9 +67,6 @@ Support LinearPackedSupports(const OpCall& c, const DeviceInfo& i) {
 Support LinearStreamSupports(const OpCall& c, const DeviceInfo& i) {
   return LinearSupports<StreamTakes, true>(c, i);
 }
-Support LinearPrepackedSupports(const OpCall& c, const DeviceInfo& i) {
-  return LinearSupports<PrepackedTakes, true>(c, i);
-}
 Support LinearRepackedSupports(const OpCall& c, const DeviceInfo& i) {
   return LinearSupports<RepackedTakes, true>(c, i);
 }
@@ -99,12 +96,6 @@ void LinearPackedPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) {
 }
 void LinearStreamPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) {
   PreparePlan<true, PrepareStream>(c, i, p);
-}
-void LinearPrepackedPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) {
-  PreparePlan<true, PreparePanels<true>>(c, i, p);
-}
-void LinearRepackedPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) {
-  PreparePlan<true, PreparePanels<false>>(c, i, p);
 }
 
 /// Row panels [first, end) of a weight [rows, k], of `width` columns each.
@@ -177,14 +168,10 @@ HWY_EXPORT(LaunchDirect);
 HWY_EXPORT(LaunchPacked);
 HWY_EXPORT(LinearPackedSupports);
 HWY_EXPORT(LinearStreamSupports);
-HWY_EXPORT(LinearPrepackedSupports);
 HWY_EXPORT(LinearStreamPrepare);
-HWY_EXPORT(LinearPrepackedPrepare);
 HWY_EXPORT(LinearRepackedSupports);
-HWY_EXPORT(LinearRepackedPrepare);
 HWY_EXPORT(LaunchRepacked);
 HWY_EXPORT(LaunchStream);
-HWY_EXPORT(LaunchPrepacked);
 HWY_EXPORT(LaunchPackWeight);
 
 namespace {
@@ -210,8 +197,6 @@ LC_KERNELS(matmul) {
   kernels.push_back({"matmul", "packed", isa, nullptr, LC_KERNEL_PTR(MatmulPackedPrepare), packed});
   kernels.push_back({"linear", "stream", isa, LC_KERNEL_PTR(LinearStreamSupports),
                      LC_KERNEL_PTR(LinearStreamPrepare), LC_KERNEL_PTR(LaunchStream)});
-  kernels.push_back({"linear", "prepacked", isa, LC_KERNEL_PTR(LinearPrepackedSupports),
-                     LC_KERNEL_PTR(LinearPrepackedPrepare), LC_KERNEL_PTR(LaunchPrepacked)});
   kernels.push_back({"linear", "gemv", isa, LC_KERNEL_PTR(LinearGemvSupports),
                      LC_KERNEL_PTR(LinearGemvPrepare), gemv});
   kernels.push_back({"linear", "dots", isa, LC_KERNEL_PTR(LinearDotsSupports),
@@ -221,7 +206,7 @@ LC_KERNELS(matmul) {
   kernels.push_back({"linear", "packed", isa, LC_KERNEL_PTR(LinearPackedSupports),
                      LC_KERNEL_PTR(LinearPackedPrepare), packed});
   kernels.push_back({"linear", "repacked", isa, LC_KERNEL_PTR(LinearRepackedSupports),
-                     LC_KERNEL_PTR(LinearRepackedPrepare), LC_KERNEL_PTR(LaunchRepacked)});
+                     LC_KERNEL_PTR(LinearPackedPrepare), LC_KERNEL_PTR(LaunchRepacked)});
   kernels.push_back({.op = "pack_weight",
                      .name = "panels",
                      .isa = isa,
