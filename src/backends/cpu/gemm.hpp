@@ -46,7 +46,7 @@ struct GemmEpilogue {
 
 /// Blocks for a product on this device. Deep ones: every block of k reads and writes all of C,
 /// which is in no near cache, and that costs more than a panel of B that comes from L2 instead of
-/// L1. Packed rows take a quarter of L2.
+/// L1. Packed rows take a quarter of L2, half of it where they are deep.
 inline GemmBlocks gemm_blocks(const GemmSizes& s, int64_t panel_width, int64_t element,
                               int64_t threads, const DeviceInfo& info) {
   constexpr int64_t kFewRows = 128;  // of a piece; fewer, and B streams past too often
@@ -58,10 +58,16 @@ inline GemmBlocks gemm_blocks(const GemmSizes& s, int64_t panel_width, int64_t e
   };
   const auto line = [](int64_t n) { return (n + 63) / 64 * 64; };
   GemmBlocks b{};
+  // A sum that fits one block is not cut: then C is only written. Past that, depth pays less than
+  // room for rows.
+  const int64_t step = panel_width * element;
+  const int64_t whole =
+      std::min(info.l2_bytes * 3 / 16 / step, info.l2_bytes / 2 / (kFewRows * element));
   const int64_t panel = std::max(info.l1_bytes, std::min(info.l1_bytes * 8 / 3, info.l2_bytes / 8));
-  const int64_t deep = std::max<int64_t>(panel / (panel_width * element) / 8 * 8, 64);
-  b.kc = share(s.k, parts(s.k, deep));
-  const int64_t high = std::max<int64_t>(info.l2_bytes / 4 / (b.kc * element), 64);
+  const int64_t deep = std::max<int64_t>(panel / step / 8 * 8, 64);
+  b.kc = s.k <= whole ? std::max<int64_t>(s.k, 1) : share(s.k, parts(s.k, deep));
+  const int64_t room = b.kc > deep ? info.l2_bytes / 2 : info.l2_bytes / 4;
+  const int64_t high = std::max<int64_t>(room / (b.kc * element), 64);
   int64_t row_blocks = parts(s.m, high);
   b.shared_columns = s.m >= std::max<int64_t>(threads, 2) * kFewRows;
   if (!b.shared_columns) {

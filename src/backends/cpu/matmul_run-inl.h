@@ -279,7 +279,7 @@ inline void PrepareStream(MatmulPlan p, const DeviceInfo& info, Prepared& out) {
       static_cast<double>(p.s.n) * static_cast<double>(p.s.k * dtype_size(p.b_dtype));
   ShareOut(p, info, bytes > kParallelBytes || FlopsOf(p) > kParallelFlops);
   // Every panel of the weight reads all rows of a block again, from the last cache.
-  const int64_t fit = info.l3_bytes / 4 / std::max<int64_t>(p.s.k * dtype_size(p.dtype), 1);
+  const int64_t fit = info.l3_bytes / 8 / std::max<int64_t>(p.s.k * dtype_size(p.dtype), 1);
   p.blocks.mc = std::max<int64_t>(fit, int64_t{16} * kMr);
   out.set(p);
 }
