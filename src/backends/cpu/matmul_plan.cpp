@@ -129,4 +129,11 @@ MatmulPlan linear_plan(const OpCall& call) {
   return p;
 }
 
+Support plain_weight(const OpCall& call) {
+  const View& w = call.in[1];
+  if (w.rank() == 3) return Support::no("the weight is packed");
+  if (w.dtype != call.in[0].dtype) return Support::no(cat("the weight is ", dtype_name(w.dtype)));
+  return Support::yes();
+}
+
 }  // namespace lc::cpu

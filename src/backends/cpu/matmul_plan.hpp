@@ -37,6 +37,10 @@ MatmulPlan matmul_plan(const OpCall& call);
 /// The product of a linear call whose x and out have collapsible leading dimensions.
 MatmulPlan linear_plan(const OpCall& call);
 
+/// No for a linear call whose weight is packed or of another dtype than x: most candidates read a
+/// plain one.
+Support plain_weight(const OpCall& call);
+
 /// Leading dimensions of `v` (all but the last) as one: its extent and stride. False if the strides
 /// do not nest.
 bool collapse_rows(const View& v, int64_t* rows, int64_t* stride);

@@ -19,14 +19,11 @@ Support SupportsPlan(const OpCall& call, const DeviceInfo& info) {
   return kTakes(kDescribe(call), info);
 }
 
-/// Of linear: candidates that read a plain weight leave packed and narrow ones to the others.
+/// kPanels: packed and narrow weights as well.
 template <Takes kTakes, bool kPanels>
 Support LinearSupports(const OpCall& call, const DeviceInfo& info) {
-  const MatmulPlan p = linear_plan(call);
-  if (!kPanels && p.panel != 0) return Support::no("the weight is packed");
-  if (!kPanels && p.b_dtype != p.dtype)
-    return Support::no(cat("the weight is ", dtype_name(p.b_dtype)));
-  return kTakes(p, info);
+  if (Support plain = plain_weight(call); !kPanels && !plain) return plain;
+  return kTakes(linear_plan(call), info);
 }
 
 template <bool kLinear, Decide kDecide>

@@ -18,6 +18,7 @@
 #define HWY_TARGET_INCLUDE "backends/cpu/kernels/reduce.cpp"
 #include "hwy/foreach_target.h"
 #include "backends/cpu/half-inl.h"
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 #ifndef LC_REDUCE_PARAMS
@@ -38,12 +39,17 @@ struct ReduceParams {
   int64_t parts = 1;  ///< threads that share the terms of one result (or tile of results)
   bool columns = false;
   bool mean = false;
+  bool far = false;  ///< in no near cache: fetched ahead
 };
 
 inline constexpr int64_t kReduceBlock = 4096;  ///< terms summed in the dtype's own precision
-inline constexpr int64_t kReduceTile = 1024;   ///< columns of a tile
+inline constexpr int64_t kReduceTile = 1024;   ///< terms or columns that are gathered together
+inline constexpr int64_t kReduceWide = 8192;   ///< columns of a row that is one tile
 inline constexpr int64_t kReduceFlush = 256;   ///< rows added to a tile before it is emptied
 inline constexpr int64_t kReduceParts = 64;
+/// Bytes of a run from what is read to what is fetched: the hardware's prefetchers stop at the end
+/// of a page.
+inline constexpr int64_t kReduceAhead = 2048;
 
 /// Offset of flat index `flat` over dims of `extent`.
 inline int64_t flat_offset(const int64_t* extent, const int64_t* stride, int rank, int64_t flat) {
@@ -167,9 +173,10 @@ struct ExtremeOf {
 };
 
 /// n <= kReduceBlock contiguous terms.
-template <class R, typename S>
+template <class R, bool kFar, typename S>
 HWY_NOINLINE double ReduceBlock(const S* HWY_RESTRICT p, int64_t n) {
   using T = Computed<S>;
+  constexpr int64_t kAhead = kReduceAhead / static_cast<int64_t>(sizeof(S));
   const hn::ScalableTag<T> d;
   const auto N = static_cast<int64_t>(hn::Lanes(d));
   const auto identity = hn::Set(d, R::template Identity<T>());
@@ -179,6 +186,11 @@ HWY_NOINLINE double ReduceBlock(const S* HWY_RESTRICT p, int64_t n) {
   auto a3 = identity;
   int64_t i = 0;
   for (; i + 4 * N <= n; i += 4 * N) {
+    if constexpr (kFar) {
+      HWY_UNROLL(4)
+      for (int64_t l = 0; l < 4 * N; l += 64 / static_cast<int64_t>(sizeof(S)))
+        hwy::Prefetch(p + i + kAhead + l);
+    }
     a0 = R::Join(d, a0, LoadFloats(d, p + i));
     a1 = R::Join(d, a1, LoadFloats(d, p + i + N));
     a2 = R::Join(d, a2, LoadFloats(d, p + i + 2 * N));
@@ -223,7 +235,7 @@ double ReduceTerms(const ReduceParams& p, const S* x, int64_t begin, int64_t end
   while (begin < end) {
     const int64_t n = std::min({step, length - at, end - begin});
     const S* q = Gather(x + walk.offset() + at * stride, stride, n, tile);
-    const double v = ReduceBlock<R>(q, n);
+    const double v = p.far ? ReduceBlock<R, true>(q, n) : ReduceBlock<R, false>(q, n);
     if constexpr (R::kSum) {
       sum.add(v);
     } else {
@@ -239,9 +251,11 @@ double ReduceTerms(const ReduceParams& p, const S* x, int64_t begin, int64_t end
   return R::kSum ? sum.value() : best;
 }
 
-/// acc[j] joined with rows[0..kRows)[j].
-template <class R, int kRows, typename S, typename T = Computed<S>>
-HWY_NOINLINE void JoinRows(T* HWY_RESTRICT acc, const S* const* rows, int64_t n) {
+/// acc[j] joined with rows[0..kRows)[j]. Meanwhile what lies `ahead` elements behind each row is
+/// fetched, where kFar.
+template <class R, int kRows, bool kFar = false, typename S, typename T = Computed<S>>
+HWY_NOINLINE void JoinRows(T* HWY_RESTRICT acc, const S* const* rows, int64_t n,
+                           int64_t ahead = 0) {
   const hn::ScalableTag<T> d;
   const auto N = static_cast<int64_t>(hn::Lanes(d));
   const S* r0 = rows[0];
@@ -249,6 +263,10 @@ HWY_NOINLINE void JoinRows(T* HWY_RESTRICT acc, const S* const* rows, int64_t n)
   const S* r2 = rows[kRows > 2 ? 2 : 0];
   const S* r3 = rows[kRows > 3 ? 3 : 0];
   const auto join = [&](int64_t i, auto dd) HWY_ATTR {
+    if constexpr (kFar) {
+      HWY_UNROLL(4)
+      for (const S* r : {r0, r1, r2, r3}) hwy::Prefetch(r + i + ahead);
+    }
     auto v = LoadFloats(dd, r0 + i);
     if constexpr (kRows == 4)
       v = R::Join(dd, R::Join(dd, v, LoadFloats(dd, r1 + i)),
@@ -268,7 +286,7 @@ template <class R, typename S>
 void ReduceColumns(const ReduceParams& p, const S* x, int64_t stride, int64_t n, int64_t begin,
                    int64_t end, int64_t fold, double* total) {
   using T = Computed<S>;
-  alignas(64) T acc[kReduceTile];
+  alignas(64) T acc[kReduceWide];
   S tile[4][kReduceTile];
   const auto clear = [&] { std::fill_n(acc, n, R::template Identity<T>()); };
   std::fill_n(total, n, R::template Identity<double>());
@@ -303,7 +321,11 @@ void ReduceColumns(const ReduceParams& p, const S* x, int64_t stride, int64_t n,
       r[k] = Gather(x + walk.offset(), stride, n, tile[k]);
       walk.next();
     }
-    JoinRows<R, 4>(acc, r, n);
+    // The next four rows lie as far behind these as these do from one another.
+    if (p.far && stride == 1)
+      JoinRows<R, 4, true>(acc, r, n, 4 * (r[1] - r[0]));
+    else
+      JoinRows<R, 4>(acc, r, n);
     if ((left -= 4) == 0) {
       flush();
       clear();
@@ -349,8 +371,9 @@ void LaunchRuns(const ReduceParams& p, const S* x, S* out) {
     const bool one_block = p.reduced_rank == 1 && p.reduced_in[0] == 1 && p.count <= kReduceBlock;
     for (; begin < end; ++begin, in.next(), to.next()) {
       const S* from = x + in.offset();
-      const double v =
-          one_block ? ReduceBlock<R>(from, p.count) : ReduceTerms<R>(p, from, 0, p.count);
+      const double v = !one_block ? ReduceTerms<R>(p, from, 0, p.count)
+                       : p.far    ? ReduceBlock<R, true>(from, p.count)
+                                  : ReduceBlock<R, false>(from, p.count);
       out[to.offset()] = Stored<S>(v / scale);
     }
   });
@@ -370,7 +393,7 @@ void LaunchColumns(const ReduceParams& p, const S* x, S* out, double* workspace)
       p.count >= 8 * (256 / columns))
     fold = 256 / columns;
   const double work = static_cast<double>(p.count) * 0.1;
-  int64_t width = std::min(columns, kReduceTile);
+  int64_t width = p.parts > 1 ? columns : std::min(columns, kReduceTile);
   while (p.parts == 1 && width > 128 && outer * ((columns + width - 1) / width) < num_threads() &&
          work * static_cast<double>(width) > 4000)
     width = (width / 2 + 15) / 16 * 16;
@@ -393,11 +416,11 @@ void LaunchColumns(const ReduceParams& p, const S* x, S* out, double* workspace)
   const int64_t units = outer * cuts;
   if (p.parts > 1) {  // one tile: all of it fits, prepare() saw to that
     parallel_for(p.parts, [&](int64_t t) {
-      unit(0, p.count * t / p.parts, p.count * (t + 1) / p.parts, workspace + t * kReduceTile);
+      unit(0, p.count * t / p.parts, p.count * (t + 1) / p.parts, workspace + t * kReduceWide);
     });
     for (int64_t t = 1; t < p.parts; ++t)
       for (int64_t j = 0; j < columns * fold; ++j)
-        workspace[j] = R::Join(workspace[j], workspace[t * kReduceTile + j]);
+        workspace[j] = R::Join(workspace[j], workspace[t * kReduceWide + j]);
     finish(workspace, 0, 0, columns);
     return;
   }
@@ -474,7 +497,7 @@ Best ArgTerms(const ReduceParams& p, const S* x, int64_t begin, int64_t end) {
   while (begin < end) {
     const int64_t n = std::min({kReduceTile, length - at, end - begin});
     const S* q = Gather(x + walk.offset() + at * stride, stride, n, tile);
-    const double v = ReduceBlock<ExtremeOf<kMax>>(q, n);
+    const double v = ReduceBlock<ExtremeOf<kMax>, false>(q, n);
     if (best.beaten_by<kMax>(v)) {
       int64_t i = 0;
       if (v != v) {
@@ -670,16 +693,19 @@ int64_t shared_parts(const ReduceParams& p) {
   return std::clamp<int64_t>(std::min<int64_t>(parts, num_threads()), 1, kReduceParts);
 }
 
-void prepare_reduce(const OpCall& call, const DeviceInfo&, Prepared& prepared) {
+void prepare_reduce(const OpCall& call, const DeviceInfo& info, Prepared& prepared) {
   const AttrValue& axes = call.attr_of("axes");
   ReduceParams p = make_params(call, axes.ints(), !axes.given(), false);
   p.mean = std::string_view(call.op->name) == "mean";
+  p.far = call.in[0].nbytes() > info.l2_bytes;
   if (!p.columns) {
     p.parts = p.count == 0 ? 1 : shared_parts(p);
-  } else if (p.kept_rank == 1 && p.kept <= 256 && p.count != 0) {
+  } else if (p.kept_rank == 1 && p.kept <= (p.far ? kReduceWide : 256) && p.count != 0 &&
+             (p.kept <= kReduceTile || p.kept_in[0] == 1)) {
+    // Rows that are far go to threads whole: a run of memory is read faster than its halves.
     p.parts = shared_parts(p);
     if (p.parts > 1)
-      prepared.workspace_bytes = p.parts * kReduceTile * static_cast<int64_t>(sizeof(double));
+      prepared.workspace_bytes = p.parts * kReduceWide * static_cast<int64_t>(sizeof(double));
   }
   prepared.estimate_ns = static_cast<double>(call.in[0].numel()) * 0.1;
   prepared.set(p);
