@@ -204,22 +204,25 @@ HWY_INLINE void RunTile(int64_t rows, int64_t cols, int64_t k, const T* a, int64
   run(k, a, a_row, a_k, b, b_k, c, c_row, alpha, accumulate, cols, ahead);
 }
 
-/// to[p * to_step + i] = from[i * row + p] for i, p < Lanes(d): 128-bit blocks are transposed in
-/// place, then the blocks among the vectors.
-template <class D, typename T = hn::TFromD<D>>
-HWY_INLINE void TransposeSquare(D d, const T* HWY_RESTRICT from, int64_t row, T* HWY_RESTRICT to,
+/// to[p * to_step + i] = element p of the row that starts i * row elements of From after `from`,
+/// for i, p < Lanes(d): 128-bit blocks are transposed in place, then the blocks among the vectors.
+/// From is T, or what T is a pair of.
+template <class D, typename From, typename T = hn::TFromD<D>>
+HWY_INLINE void TransposeSquare(D d, const From* HWY_RESTRICT from, int64_t row, T* HWY_RESTRICT to,
                                 int64_t to_step) {
   constexpr int kIn = 16 / static_cast<int>(sizeof(T));  // lanes of a block
   constexpr int kBlocks = static_cast<int>(hn::MaxLanes(D())) / kIn;
   static_assert(kBlocks == 1 || kBlocks == 2 || kBlocks == 4);
   using V = hn::Vec<D>;
+  const auto load = [&](const From* p)
+                        HWY_ATTR { return hn::LoadU(d, reinterpret_cast<const T*>(p)); };
   V t[kBlocks][kIn];  // [rows / kIn][column % kIn]; block b holds column b * kIn + j
   HWY_UNROLL(4)
   for (int g = 0; g < kBlocks; ++g) {
-    const T* HWY_RESTRICT r = from + g * kIn * row;
+    const From* HWY_RESTRICT r = from + g * kIn * row;
     if constexpr (kIn == 4) {
-      const V v0 = hn::LoadU(d, r), v1 = hn::LoadU(d, r + row);
-      const V v2 = hn::LoadU(d, r + 2 * row), v3 = hn::LoadU(d, r + 3 * row);
+      const V v0 = load(r), v1 = load(r + row);
+      const V v2 = load(r + 2 * row), v3 = load(r + 3 * row);
       const V a0 = hn::InterleaveLower(d, v0, v2), a1 = hn::InterleaveLower(d, v1, v3);
       const V a2 = hn::InterleaveUpper(d, v0, v2), a3 = hn::InterleaveUpper(d, v1, v3);
       t[g][0] = hn::InterleaveLower(d, a0, a1);
@@ -227,7 +230,7 @@ HWY_INLINE void TransposeSquare(D d, const T* HWY_RESTRICT from, int64_t row, T*
       t[g][2] = hn::InterleaveLower(d, a2, a3);
       t[g][3] = hn::InterleaveUpper(d, a2, a3);
     } else {
-      const V v0 = hn::LoadU(d, r), v1 = hn::LoadU(d, r + row);
+      const V v0 = load(r), v1 = load(r + row);
       t[g][0] = hn::InterleaveLower(d, v0, v1);
       t[g][1] = hn::InterleaveUpper(d, v0, v1);
     }
