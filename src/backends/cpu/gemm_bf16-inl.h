@@ -151,7 +151,8 @@ inline void PairsFewRows(const PairProduct& g, char* workspace, int64_t threads)
   auto* const floors = reinterpret_cast<int32_t*>(workspace + blocks.shared_bytes);
   char* const own = workspace + blocks.shared_bytes + blocks.floor_bytes;
   const int64_t shares = std::min(4 * threads, block.panels);
-  ForPieces(threads, shares, [&](int64_t i, int64_t) HWY_ATTR {
+  const bool many = block.rows * g.s.k >= 1 << 16;  // elements worth a second thread
+  ForPieces(many ? threads : 1, shares, [&](int64_t i, int64_t) HWY_ATTR {
     PackPairRows(g, block, floors, block.panels * i / shares, block.panels * (i + 1) / shares);
   });
   const int64_t pieces = (g.s.n + blocks.nc - 1) / blocks.nc;
