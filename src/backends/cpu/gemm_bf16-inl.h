@@ -99,7 +99,7 @@ HWY_INLINE void PackPairPanels(const PairProduct& g, int64_t col0, int64_t cols,
   if (g.b_col == 1 && panels > 1) {
     // Rows of all full panels at a time: neighbouring lines of one page.
     j0 = cols / width;
-    for (int64_t j = 0; j < j0; ++j) floors[j * floor_step] = 512;
+    for (int64_t j = 0; j < j0; ++j) floors[j * floor_step] = kNoExponent;
     for (int64_t q = q0; q < q1; q += kChunk) {
       const int64_t end = std::min(q + kChunk, q1);
       for (int64_t p = q; p < end; ++p) {

@@ -43,24 +43,30 @@ using PairTag = hn::ScalableTag<Pair>;
 
 // ---------------------------------------------------------------- exponents
 
-/// Biased exponent of the smallest nonzero magnitude among n pairs, 0 for a subnormal; more than
-/// any exponent where all are zero.
-HWY_INLINE int ExponentFloor(const Pair* HWY_RESTRICT pairs, int64_t n) {
+/// Biased exponent of the smallest nonzero magnitude, which is `least` + 1: 0 for a subnormal. More
+/// than any exponent where all are zero, whose `least` is 0xffff.
+HWY_INLINE int ExponentOf(uint32_t least) { return static_cast<int>((least + 1) >> 7); }
+inline constexpr int kNoExponent = 512;
+
+/// ExponentOf() n elements.
+HWY_INLINE int ExponentFloor(const uint16_t* HWY_RESTRICT from, int64_t n) {
   const hn::ScalableTag<uint16_t> d;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
   const auto magnitude = hn::Set(d, 0x7fffu);
   const auto one = hn::Set(d, 1u);
-  const auto* from = reinterpret_cast<const uint16_t*>(pairs);
   auto least = hn::Set(d, 0xffffu);  // of magnitude - 1, which makes zero the largest
   int64_t i = 0;
-  for (; i + lanes <= 2 * n; i += lanes)
+  for (; i + lanes <= n; i += lanes)
     least = hn::Min(least, hn::Sub(hn::And(hn::LoadU(d, from + i), magnitude), one));
   alignas(64) uint16_t each[hn::MaxLanes(d)];
   hn::Store(least, d, each);
   uint32_t found = 0xffff;
   for (int64_t l = 0; l < lanes; ++l) found = std::min<uint32_t>(found, each[l]);
-  for (; i < 2 * n; ++i) found = std::min(found, ((from[i] & 0x7fffu) - 1u) & 0xffffu);
-  return static_cast<int>((found + 1) >> 7);
+  for (; i < n; ++i) found = std::min(found, ((from[i] & 0x7fffu) - 1u) & 0xffffu);
+  return ExponentOf(found);
+}
+HWY_INLINE int ExponentFloor(const Pair* pairs, int64_t n) {
+  return ExponentFloor(reinterpret_cast<const uint16_t*>(pairs), 2 * n);
 }
 
 /// True if no product of the two panels and no sum of such products is a subnormal float32. Every
@@ -125,7 +131,7 @@ HWY_INLINE void InterleaveRows(const BFloat* HWY_RESTRICT first, const BFloat* H
 HWY_INLINE int PackPairs(const BFloat* from, int64_t row, int64_t step, int64_t rows, int64_t k,
                          int64_t q0, int64_t q1, Pair* to, int64_t to_step) {
   constexpr int64_t kChunk = 64;  // pairs whose exponents are looked at while they are in L1
-  int floor = 512;
+  int floor = kNoExponent;
   for (int64_t q = q0; q < q1; q += kChunk) {
     const int64_t end = std::min(q + kChunk, q1);
     const int64_t whole = std::min(end, k / 2);  // the last pair of an odd k has one element

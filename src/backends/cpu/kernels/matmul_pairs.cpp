@@ -4,7 +4,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/kernels/matmul_pairs.cpp"
 #include "hwy/foreach_target.h"
-#include "backends/cpu/gemm_bf16-inl.h"
+#include "backends/cpu/gemm_bf16_dots-inl.h"
 #include "backends/cpu/matmul_run-inl.h"
 #include "backends/cpu/simd.hpp"
 #include "hwy/highway.h"
@@ -25,8 +25,9 @@ namespace lc::cpu::HWY_NAMESPACE {
 
 #if LC_HAS_BF16_DOT
 
+/// What both candidates decide: the product, its threads, and room for the bias in float32.
 template <bool kLinear>
-void PreparePairs(const OpCall& call, const DeviceInfo& info, Prepared& out) {
+PairPlan PlanPairs(const OpCall& call, const DeviceInfo& info, Prepared& out) {
   out.contiguous_inputs = out.contiguous_outputs = 0;
   if constexpr (kLinear) {
     int64_t rows = 0;
@@ -38,22 +39,38 @@ void PreparePairs(const OpCall& call, const DeviceInfo& info, Prepared& out) {
   MatmulPlan& p = plan.p;
   p = kLinear ? linear_plan(call) : matmul_plan(call);
   ShareOut(p, info, FlopsOf(p) * static_cast<double>(p.batch) > kParallelFlops);
-  plan.blocks = pair_blocks(p.s, PanelWidth<float>(), kMr, p.threads, info);
-  p.slot = plan.blocks.bytes(p.threads);
   const int64_t biases = p.has_bias ? (p.swapped ? p.s.m : p.s.n) : 0;
   plan.bias_bytes = (biases * 4 + 63) / 64 * 64;
-  out.workspace_bytes = plan.bias_bytes + p.batch_threads * p.slot;
+  out.workspace_bytes = plan.bias_bytes;
+  return plan;
+}
+
+template <bool kLinear>
+void PreparePairs(const OpCall& call, const DeviceInfo& info, Prepared& out) {
+  PairPlan plan = PlanPairs<kLinear>(call, info, out);
+  plan.blocks = pair_blocks(plan.p.s, PanelWidth<float>(), kMr, plan.p.threads, info);
+  plan.p.slot = plan.blocks.bytes(plan.p.threads);
+  out.workspace_bytes += plan.p.batch_threads * plan.p.slot;
   out.set(plan);
 }
 
-void LaunchPairs(const Launch& l) {
-  const auto& plan = l.prepared.get<PairPlan>();
+template <bool kLinear>
+void PreparePairDots(const OpCall& call, const DeviceInfo& info, Prepared& out) {
+  constexpr int64_t kShallow = 512;  // adding up the lanes would cost more than it saves
+  PairPlan plan = PlanPairs<kLinear>(call, info, out);
+  const int64_t rows = std::clamp<int64_t>(plan.p.s.m, 1, kPairDotRows);
+  plan.p.blocks.kc = std::max(info.l1_bytes / 2 / (2 * rows) / 64 * 64, kShallow);
+  out.set(plan);
+}
+
+/// f(product, slot) for each product of the batch.
+template <typename F>
+void ForEachPairProduct(const PairPlan& plan, const Launch& l, const F& f) {
   const MatmulPlan& p = plan.p;
-  char* const workspace = static_cast<char*>(l.workspace);
   GemmEpilogue<float> e;
   e.activation = p.activation;
   if (p.has_bias) {
-    auto* const bias = reinterpret_cast<float*>(workspace);
+    auto* const bias = static_cast<float*>(l.workspace);
     const BFloat* const from = l.in[2].ptr<const BFloat>();
     const int64_t count = p.swapped ? p.s.m : p.s.n;
     for (int64_t i = 0; i < count; ++i) bias[i] = ToFloat(from[i * p.bias_step]);
@@ -61,10 +78,34 @@ void LaunchPairs(const Launch& l) {
   }
   ForEachProduct<BFloat>(p, l,
                          [&](const BFloat* a, const BFloat* b, BFloat* c, int64_t slot) HWY_ATTR {
-                           const PairProduct g{p.s, plan.blocks, e,       a, p.a_row, p.a_k,
-                                               b,   p.b_k,       p.b_col, c, p.c_row, p.c_col};
-                           GemmPairs(g, workspace + plan.bias_bytes + slot * p.slot, p.threads);
+                           f(PairProduct{p.s, plan.blocks, e, a, p.a_row, p.a_k, b, p.b_k, p.b_col,
+                                         c, p.c_row, p.c_col},
+                             slot);
                          });
+}
+
+void LaunchPairs(const Launch& l) {
+  const auto& plan = l.prepared.get<PairPlan>();
+  char* const slots = static_cast<char*>(l.workspace) + plan.bias_bytes;
+  ForEachPairProduct(plan, l, [&](const PairProduct& g, int64_t slot) HWY_ATTR {
+    GemmPairs(g, slots + slot * plan.p.slot, plan.p.threads);
+  });
+}
+
+void LaunchPairDots(const Launch& l) {
+  const auto& plan = l.prepared.get<PairPlan>();
+  ForEachPairProduct(plan, l, [&](const PairProduct& g, int64_t) HWY_ATTR {
+    int floor = kNoExponent;
+    for (int64_t i = 0; i < g.s.m; ++i)
+      floor = std::min(floor,
+                       ExponentFloor(reinterpret_cast<const uint16_t*>(g.a + i * g.a_row), g.s.k));
+    const auto part = [&](int64_t col0, int64_t col1)
+                          HWY_ATTR { GemmPairDots(g, plan.p.blocks.kc, floor, col0, col1); };
+    if (plan.p.threads > 1)
+      parallel_ranges(g.s.n, int64_t{kPairDotCols}, part);
+    else
+      part(0, g.s.n);
+  });
 }
 
 Support PairsSupports(const OpCall& call, const DeviceInfo&) {
@@ -73,18 +114,49 @@ Support PairsSupports(const OpCall& call, const DeviceInfo&) {
   return Support::yes();
 }
 
+template <bool kLinear>
+Support PairDotsSupports(const OpCall& call, const DeviceInfo& info) {
+  if (Support s = PairsSupports(call, info); !s) return s;
+  const MatmulPlan p = kLinear ? linear_plan(call) : matmul_plan(call);
+  if (p.b_k != 1 || p.a_k != 1) return Support::no("a sum's terms are apart");
+  if (p.s.m > kMostPairDots) return Support::no(cat("more than ", kMostPairDots, " rows: ", p.s.m));
+  return Support::yes();
+}
+
 #else
 
 template <bool kLinear>
 void PreparePairs(const OpCall&, const DeviceInfo&, Prepared&) {}
 
+template <bool kLinear>
+void PreparePairDots(const OpCall&, const DeviceInfo&, Prepared&) {}
+
 void LaunchPairs(const Launch&) {}
+void LaunchPairDots(const Launch&) {}
 
 Support PairsSupports(const OpCall&, const DeviceInfo&) {
   return Support::no(cat(isa_name(), " has no bfloat16 dot instruction"));
 }
 
+template <bool kLinear>
+Support PairDotsSupports(const OpCall& call, const DeviceInfo& info) {
+  return PairsSupports(call, info);
+}
+
 #endif
+
+Support MatmulPairDotsSupports(const OpCall& call, const DeviceInfo& info) {
+  return PairDotsSupports<false>(call, info);
+}
+Support LinearPairDotsSupports(const OpCall& call, const DeviceInfo& info) {
+  return PairDotsSupports<true>(call, info);
+}
+void MatmulPairDotsPrepare(const OpCall& call, const DeviceInfo& info, Prepared& out) {
+  PreparePairDots<false>(call, info, out);
+}
+void LinearPairDotsPrepare(const OpCall& call, const DeviceInfo& info, Prepared& out) {
+  PreparePairDots<true>(call, info, out);
+}
 
 void MatmulPairsPrepare(const OpCall& call, const DeviceInfo& info, Prepared& out) {
   PreparePairs<false>(call, info, out);
@@ -104,6 +176,11 @@ HWY_EXPORT(MatmulPairsPrepare);
 HWY_EXPORT(LinearPairsPrepare);
 HWY_EXPORT(LaunchPairs);
 HWY_EXPORT(PairsSupports);
+HWY_EXPORT(MatmulPairDotsSupports);
+HWY_EXPORT(LinearPairDotsSupports);
+HWY_EXPORT(MatmulPairDotsPrepare);
+HWY_EXPORT(LinearPairDotsPrepare);
+HWY_EXPORT(LaunchPairDots);
 
 bool has_bf16_dot() {
 #if HWY_ARCH_X86
@@ -117,14 +194,17 @@ bool has_bf16_dot() {
 
 LC_KERNELS(matmul_pairs) {
   using namespace lc::cpu;
-  for (const bool linear : {false, true})
-    kernels.push_back(
-        {.op = linear ? "linear" : "matmul",
-         .name = "bf16_dot",
-         .isa = isa_name(),
-         .supports = LC_KERNEL_PTR(PairsSupports),
-         .prepare = linear ? LC_KERNEL_PTR(LinearPairsPrepare) : LC_KERNEL_PTR(MatmulPairsPrepare),
-         .launch = LC_KERNEL_PTR(LaunchPairs),
-         .floats = dtype_bit(DType::kBFloat16)});
+  const char* isa = isa_name();
+  constexpr DTypeSet kFloats = dtype_bit(DType::kBFloat16);
+  const auto pairs = LC_KERNEL_PTR(LaunchPairs);
+  const auto dots = LC_KERNEL_PTR(LaunchPairDots);
+  kernels.push_back({"matmul", "bf16_dots", isa, LC_KERNEL_PTR(MatmulPairDotsSupports),
+                     LC_KERNEL_PTR(MatmulPairDotsPrepare), dots, kFloats});
+  kernels.push_back({"matmul", "bf16_dot", isa, LC_KERNEL_PTR(PairsSupports),
+                     LC_KERNEL_PTR(MatmulPairsPrepare), pairs, kFloats});
+  kernels.push_back({"linear", "bf16_dots", isa, LC_KERNEL_PTR(LinearPairDotsSupports),
+                     LC_KERNEL_PTR(LinearPairDotsPrepare), dots, kFloats});
+  kernels.push_back({"linear", "bf16_dot", isa, LC_KERNEL_PTR(PairsSupports),
+                     LC_KERNEL_PTR(LinearPairsPrepare), pairs, kFloats});
 }
 #endif  // HWY_ONCE
