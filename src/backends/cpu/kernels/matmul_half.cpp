@@ -146,7 +146,7 @@ inline Support HalfGemvTakes(const MatmulPlan& p, const DeviceInfo&) {
   return Support::yes();
 }
 inline Support HalfDotsTakes(const MatmulPlan& p, const DeviceInfo&) {
-  constexpr int64_t kMostRows = 6;  // as of float32
+  constexpr int64_t kMostRows = std::max(6, 2 * kDotRows);  // more pay for packing b
   if (Support s = NoDot(p); !s) return s;
   if (p.b_k != 1) return Support::no("a sum's terms are apart");
   if (p.s.m > kMostRows) return Support::no(cat("more than ", kMostRows, " rows: ", p.s.m));
@@ -154,7 +154,8 @@ inline Support HalfDotsTakes(const MatmulPlan& p, const DeviceInfo&) {
 }
 inline Support HalfDirectTakes(const MatmulPlan& p, const DeviceInfo& info) {
   if (Support s = HalvesOnly(p); !s) return s;
-  if (p.s.m > kMr)
+  constexpr double kFewFlops = 2.0 * 32 * 32 * 32;  // packing pairs does not pay for fewer
+  if (p.s.m > kMr && FlopsOf(p) > kFewFlops)
     if (Support s = NoDot(p); !s) return s;
   return DirectTakes(p, info);
 }
