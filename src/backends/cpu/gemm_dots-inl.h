@@ -22,7 +22,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 // Accumulators: 24 of 32 registers, or 12 of 16 (8 where a product needs a register of its own).
 inline constexpr int kDotCols = 4;
-inline constexpr int kDotRows = kMr >= 12 ? 6 : kMr >= 6 ? 3 : 2;
+inline constexpr int kDotRows = kMr >= 8 ? 6 : kMr >= 6 ? 3 : 2;
 
 /// The sum of the 128-bit blocks of a vector.
 template <class D, class V = hn::Vec<D>>

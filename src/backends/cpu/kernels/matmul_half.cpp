@@ -146,7 +146,7 @@ inline Support HalfGemvTakes(const MatmulPlan& p, const DeviceInfo&) {
   return Support::yes();
 }
 inline Support HalfDotsTakes(const MatmulPlan& p, const DeviceInfo&) {
-  constexpr int64_t kMostRows = std::max(6, 2 * kDotRows);  // more pay for packing b
+  constexpr int64_t kMostRows = kDotRows == 6 ? 12 : 6;  // more pay for packing b
   if (Support s = NoDot(p); !s) return s;
   if (p.b_k != 1) return Support::no("a sum's terms are apart");
   if (p.s.m > kMostRows) return Support::no(cat("more than ", kMostRows, " rows: ", p.s.m));
