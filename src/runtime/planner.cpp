@@ -205,7 +205,8 @@ bool choose_kernel(OpCall& call, Plan& plan, std::string_view pin) {
       const bool takes = !has_halves || takes_floats(kernel, call);
       Support support = takes ? supports(call) : supports(wide);
       const bool native = takes && support;
-      if (!native && takes && has_halves) support = supports(wide);
+      // The call's own refusal stands where there are two.
+      if (!native && takes && has_halves && supports(wide)) support = Support::yes();
       if (!support) {
         candidate.refusal = support.reason();
         if (pinned)

@@ -1,5 +1,6 @@
 // The matrix products' kernels on operands of small whole numbers, whose sums are exact in float:
-// every result must be equal to the plain loops', at any block size and any number of threads.
+// every result must be equal to the plain loops', rounded once to the dtype, at any block size and
+// any number of threads.
 // Sizes lie around the edges of tiles, panels, groups of panels and blocks; memory around and
 // between the operands' elements is NaN, so that reading any of it shows.
 #include <gtest/gtest.h>
@@ -10,17 +11,42 @@
 #include <string>
 #include <vector>
 
+#include "backends/cpu/half.hpp"
 #include "lightning_core/dispatch.hpp"
 #include "ops/activation.hpp"
 #include "pinned_run.hpp"
 #include "runtime/config.hpp"
 #include "runtime/plan.hpp"
+#include "tensor/scalar.hpp"
 
 namespace lc {
 namespace {
 
+using cpu::BFloat;
+using cpu::Half;
+
 template <typename T>
-constexpr DType kType = sizeof(T) == 4 ? DType::kFloat32 : DType::kFloat64;
+constexpr DType kType = std::is_same_v<T, float>    ? DType::kFloat32
+                        : std::is_same_v<T, double> ? DType::kFloat64
+                        : std::is_same_v<T, Half>   ? DType::kFloat16
+                                                    : DType::kBFloat16;
+
+template <typename T>
+T from_double(double x) {
+  if constexpr (std::is_same_v<T, Half>)
+    return Half{double_to_half(x)};
+  else if constexpr (std::is_same_v<T, BFloat>)
+    return BFloat{double_to_bfloat(x)};
+  else
+    return static_cast<T>(x);
+}
+
+double to_double(double x) { return x; }
+double to_double(Half x) { return static_cast<double>(half_to_float(x.bits)); }
+double to_double(BFloat x) { return static_cast<double>(bfloat_to_float(x.bits)); }
+
+template <typename T>
+const T kNan = from_double<T>(std::numeric_limits<double>::quiet_NaN());
 
 enum class Layout { kRows, kColumns, kGapRows, kGapColumns, kBothApart };
 constexpr Layout kLayouts[] = {Layout::kRows, Layout::kColumns, Layout::kGapRows,
@@ -51,8 +77,7 @@ struct Matrix {
         row = 2 * n + 3;
         break;
     }
-    memory.assign(static_cast<size_t>(rows * row + cols * col + 2 * kGuard),
-                  std::numeric_limits<T>::quiet_NaN());
+    memory.assign(static_cast<size_t>(rows * row + cols * col + 2 * kGuard), kNan<T>);
   }
   T& at(int64_t i, int64_t j) { return memory[static_cast<size_t>(kGuard + i * row + j * col)]; }
   [[nodiscard]] View view() {
@@ -61,12 +86,12 @@ struct Matrix {
   void fill(std::mt19937& random) {
     for (int64_t i = 0; i < rows; ++i)
       for (int64_t j = 0; j < cols; ++j)
-        at(i, j) = static_cast<T>(static_cast<int>(random() % 5) - 2);
+        at(i, j) = from_double<T>(static_cast<int>(random() % 5) - 2);
   }
   /// Elements that are not NaN: after a call, exactly those of the matrix.
   [[nodiscard]] int64_t numbers() const {
     int64_t n = 0;
-    for (const T x : memory) n += !std::isnan(x);
+    for (const T x : memory) n += !std::isnan(to_double(x));
     return n;
   }
 };
@@ -82,7 +107,7 @@ struct Problem {
   std::vector<T> bias;  // every second value, if any
   bool relu;
   double alpha;
-  std::vector<T> want;
+  std::vector<double> want;
   std::string name;
 
   Problem(Sizes sizes, Layout la, Layout lb, Layout lo, bool with_bias, bool with_relu,
@@ -98,21 +123,21 @@ struct Problem {
     b.fill(random);
     if (with_bias)
       for (int64_t j = 0; j < 2 * s.n; ++j)
-        bias.push_back(static_cast<T>(static_cast<int>(random() % 9) - 4));
+        bias.push_back(from_double<T>(static_cast<int>(random() % 9) - 4));
     name = cat(dtype_name(kType<T>), " m=", s.m, " n=", s.n, " k=", s.k, " layouts ",
                static_cast<int>(la), static_cast<int>(lb), static_cast<int>(lo),
                " bias=", with_bias, " relu=", relu, " alpha=", alpha, " seed=", seed);
-    std::vector<T> row(static_cast<size_t>(s.n));
+    std::vector<double> row(static_cast<size_t>(s.n));
     for (int64_t i = 0; i < s.m; ++i) {
-      std::fill(row.begin(), row.end(), T{0});
+      std::fill(row.begin(), row.end(), 0.0);
       for (int64_t p = 0; p < s.k; ++p) {
-        const T x = a.at(i, p);
-        for (int64_t j = 0; j < s.n; ++j) row[static_cast<size_t>(j)] += x * b.at(p, j);
+        const double x = to_double(a.at(i, p));
+        for (int64_t j = 0; j < s.n; ++j) row[static_cast<size_t>(j)] += x * to_double(b.at(p, j));
       }
       for (int64_t j = 0; j < s.n; ++j) {
-        T y = row[static_cast<size_t>(j)] * static_cast<T>(alpha);
-        if (with_bias) y += bias[static_cast<size_t>(2 * j)];
-        want.push_back(relu ? std::max(y, T{0}) : y);
+        double y = row[static_cast<size_t>(j)] * alpha;
+        if (with_bias) y += to_double(bias[static_cast<size_t>(2 * j)]);
+        want.push_back(to_double(from_double<T>(relu ? std::max(y, 0.0) : y)));
       }
     }
   }
@@ -133,9 +158,9 @@ struct Problem {
     int wrong = 0;
     for (int64_t i = 0; i < s.m; ++i)
       for (int64_t j = 0; j < s.n; ++j)
-        if (!(out.at(i, j) == want[static_cast<size_t>(i * s.n + j)]) && ++wrong <= 2)
+        if (!(to_double(out.at(i, j)) == want[static_cast<size_t>(i * s.n + j)]) && ++wrong <= 2)
           ADD_FAILURE() << with << ' ' << name << ": out[" << i << ',' << j
-                        << "] = " << out.at(i, j) << ", want "
+                        << "] = " << to_double(out.at(i, j)) << ", want "
                         << want[static_cast<size_t>(i * s.n + j)];
     EXPECT_EQ(out.numbers(), s.m * s.n) << with << ' ' << name << ": wrote beside its result";
   }
@@ -147,15 +172,25 @@ class GemmKernel : public testing::Test {
   void TearDown() override { reload_config(); }
 };
 
+/// Candidates for products of T.
+template <typename T>
+std::vector<const char*> kernels_of() {
+  if constexpr (std::is_same_v<T, BFloat>)
+    return {"gemv_half", "dots_half", "direct_half", "packed_half", "bf16_dots", "bf16_dot"};
+  else if constexpr (std::is_same_v<T, Half>)
+    return {"gemv_half", "dots_half", "direct_half", "packed_half"};
+  else
+    return {"packed", "direct", "dots", "gemv"};
+}
+
 /// Runs a problem on each kernel that takes it with each number of threads; kernels that took it.
 template <typename T>
 int check(Problem<T>& problem, std::initializer_list<const char*> threads = {"1", "2", "5"}) {
   int taken = 0;
   for (const char* count : threads) {
     set_config("LC_NUM_THREADS", count);
-    for (const char* kernel : {"packed", "direct", "dots", "gemv"}) {
-      std::fill(problem.out.memory.begin(), problem.out.memory.end(),
-                std::numeric_limits<T>::quiet_NaN());
+    for (const char* kernel : kernels_of<T>()) {
+      std::fill(problem.out.memory.begin(), problem.out.memory.end(), kNan<T>);
       if (!problem.run_with(kernel)) continue;
       ++taken;
       problem.compare(cat(kernel, " on ", count, " threads"));
@@ -181,6 +216,8 @@ void check_random(int count, uint32_t seed) {
 
 TEST_F(GemmKernel, RandomProductsFloat) { check_random<float>(250, 1); }
 TEST_F(GemmKernel, RandomProductsDouble) { check_random<double>(120, 2); }
+TEST_F(GemmKernel, RandomProductsFloat16) { check_random<Half>(150, 3); }
+TEST_F(GemmKernel, RandomProductsBFloat16) { check_random<BFloat>(200, 4); }
 
 TEST_F(GemmKernel, SeveralBlocksOfEveryKind) {
   // Depth: several blocks, the last ones uneven. Rows: below and above the change from shared rows
@@ -190,9 +227,13 @@ TEST_F(GemmKernel, SeveralBlocksOfEveryKind) {
   uint32_t seed = 100;
   for (const Sizes& s : kSizes)
     for (const Layout out : {Layout::kRows, Layout::kBothApart}) {
-      Problem<float> problem(s, Layout::kRows, seed % 2 ? Layout::kRows : Layout::kColumns, out,
-                             true, seed % 3 == 0, 1.0, seed);
-      EXPECT_GT(check(problem, {"1", "2", "3", "7"}), 0) << problem.name;
+      const Layout b = seed % 2 ? Layout::kRows : Layout::kColumns;
+      const auto several = [&](auto problem) {
+        EXPECT_GT(check(problem, {"1", "2", "3", "7"}), 0) << problem.name;
+      };
+      several(Problem<float>(s, Layout::kRows, b, out, true, seed % 3 == 0, 1.0, seed));
+      several(Problem<BFloat>(s, Layout::kRows, b, out, true, seed % 3 == 0, 1.0, seed));
+      if (s.k < 1000) several(Problem<Half>(s, Layout::kRows, b, out, true, false, 1.0, seed));
       ++seed;
     }
 }

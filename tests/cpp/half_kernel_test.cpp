@@ -175,14 +175,29 @@ TEST(Half, ConversionsAroundAFloat32KernelAreCountedAndRefusedWhenStrict) {
   EXPECT_NE(message.find("implicit copy"), std::string::npos) << message;
 }
 
-TEST(HalfKernel, StreamingOpsTakeHalvesWithoutAConversionStep) {
-  for (const char* line :
-       {"add a=@:40x30 b=@:30", "less a=@:40 b=@:40", "gelu x=@:70", "softmax x=@:5x70",
-        "softmax x=@:70x5 axis=0", "log_softmax x=@:3x40000", "layer_norm x=@:9x70 weight=@:70",
-        "rms_norm x=@:9x70", "sum x=@:9x70 axes=1", "mean x=@:70x9 axes=0", "max x=@:70:s",
-        "argmin x=@:9x70 axis=0", "where condition=bool:9 a=@:9 b=@:9", "copy x=@:9x70:t",
-        "concat xs0=@:9 xs1=@:9", "embedding indices=i64:4 weight=@:9x3",
-        "attention q=@:2x1x24 k=@:2x50x24 v=@:2x50x24 mask=@:50"})
+TEST(HalfKernel, TheseOpsTakeHalvesWithoutAConversionStep) {
+  for (const char* line : {"add a=@:40x30 b=@:30",
+                           "less a=@:40 b=@:40",
+                           "gelu x=@:70",
+                           "softmax x=@:5x70",
+                           "softmax x=@:70x5 axis=0",
+                           "log_softmax x=@:3x40000",
+                           "layer_norm x=@:9x70 weight=@:70",
+                           "rms_norm x=@:9x70",
+                           "sum x=@:9x70 axes=1",
+                           "mean x=@:70x9 axes=0",
+                           "max x=@:70:s",
+                           "argmin x=@:9x70 axis=0",
+                           "where condition=bool:9 a=@:9 b=@:9",
+                           "copy x=@:9x70:t",
+                           "concat xs0=@:9 xs1=@:9",
+                           "embedding indices=i64:4 weight=@:9x3",
+                           "attention q=@:2x1x24 k=@:2x50x24 v=@:2x50x24 mask=@:50",
+                           "matmul a=@:1x30 b=@:30x70",
+                           "matmul a=@:9x30:t b=@:30x7 bias=@:7",
+                           "matmul a=@:3x40x33 b=@:3x33x40:t",
+                           "linear x=@:2x5x40 weight=@:9x40 bias=@:9:s",
+                           "linear x=@:40x90 weight=@:50x90"})
     for (const DType dtype : kHalves) {
       std::string text = line;
       for (size_t at = 0; (at = text.find('@')) != std::string::npos;)

@@ -339,10 +339,10 @@ void GemmPacked(const Product<T, FromB>& g, T* workspace, int64_t threads) {
 }
 
 /// Without packing: for products so small that packing would cost more than it saves. B has unit
-/// column stride.
-template <typename T>
+/// column stride, and may be of float16 or bfloat16.
+template <typename T, typename TB>
 HWY_INLINE void GemmDirect(const GemmSizes& s, const GemmEpilogue<T>& e, const T* a, int64_t a_row,
-                           int64_t a_k, const T* b, int64_t b_row, T* c, int64_t c_row) {
+                           int64_t a_k, const TB* b, int64_t b_row, T* c, int64_t c_row) {
   const int64_t NR = PanelWidth<T>();
   const int64_t panels = (s.m + kMr - 1) / kMr;
   for (int64_t col = 0; col < s.n; col += NR) {

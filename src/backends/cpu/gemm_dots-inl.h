@@ -22,7 +22,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 // Accumulators: 24 of 32 registers, or 12 of 16 (8 where a product needs a register of its own).
 inline constexpr int kDotCols = 4;
-inline constexpr int kDotRows = kMr >= 12 ? 6 : kMr >= 6 ? 3 : 2;
+inline constexpr int kDotRows = kMr >= 8 ? 6 : kMr >= 6 ? 3 : 2;
 
 /// The sum of the 128-bit blocks of a vector.
 template <class D, class V = hn::Vec<D>>
@@ -57,10 +57,10 @@ HWY_INLINE void SumsOfLanes(D d, const V* v, T* HWY_RESTRICT to) {
   }
 }
 
-/// kRows rows of A by kDotCols rows of B.
-template <typename T, int kRows>
+/// kRows rows of A by kDotCols rows of B, which may be of float16 or bfloat16.
+template <typename T, int kRows, typename TB>
 HWY_NOINLINE void DotTile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row,
-                          const T* HWY_RESTRICT b, int64_t b_col, T alpha, bool accumulate,
+                          const TB* HWY_RESTRICT b, int64_t b_col, T alpha, bool accumulate,
                           T* HWY_RESTRICT c, int64_t c_row) {
   const GemmTag<T> d;
   using V = hn::Vec<decltype(d)>;
@@ -87,11 +87,11 @@ HWY_NOINLINE void DotTile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row,
     // The columns that come next: the hardware's prefetchers start anew on every one of them.
     HWY_UNROLL(4)
     for (int j = 0; j < kDotCols; ++j) hwy::Prefetch(b + (kDotCols + j) * b_col);
-    step([&](const T* from) HWY_ATTR { return hn::LoadU(d, from); });
+    step([&](const auto* from) HWY_ATTR { return LoadFloats(d, from); });
   }
   if (p < k) {
     const auto mask = hn::FirstN(d, static_cast<size_t>(k - p));
-    step([&](const T* from) HWY_ATTR { return LoadPart(d, mask, k - p, from); });
+    step([&](const auto* from) HWY_ATTR { return LoadPart(d, mask, k - p, from); });
   }
   HWY_UNROLL(8)
   for (int i = 0; i < kRows; ++i) {
@@ -104,8 +104,8 @@ HWY_NOINLINE void DotTile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row,
   }
 }
 
-template <typename T>
-HWY_INLINE void DotRows(int64_t rows, int64_t k, const T* a, int64_t a_row, const T* b,
+template <typename T, typename TB>
+HWY_INLINE void DotRows(int64_t rows, int64_t k, const T* a, int64_t a_row, const TB* b,
                         int64_t b_col, T alpha, bool accumulate, T* c, int64_t c_row) {
   static_assert(kDotRows <= 6);
   switch (rows) {
@@ -126,9 +126,9 @@ HWY_INLINE void DotRows(int64_t rows, int64_t k, const T* a, int64_t a_row, cons
 
 /// Columns [col0, col1) of C, whose columns are contiguous. B's column j is at b + j * b_col. Depth
 /// is cut into blocks of `kc`, for which all rows of A fit L1: every group of columns reads them.
-template <typename T>
+template <typename T, typename TB>
 void GemmDots(const GemmSizes& s, int64_t kc, const GemmEpilogue<T>& e, const T* a, int64_t a_row,
-              const T* b, int64_t b_col, T* c, int64_t c_row, int64_t col0, int64_t col1) {
+              const TB* b, int64_t b_col, T* c, int64_t c_row, int64_t col0, int64_t col1) {
   const T alpha = static_cast<T>(s.alpha);
   const int64_t panels = (s.m + kDotRows - 1) / kDotRows;
   for (int64_t p0 = 0; p0 == 0 || p0 < s.k; p0 += kc) {

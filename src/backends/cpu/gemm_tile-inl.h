@@ -9,9 +9,11 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 
 #include "backends/cpu/gemm.hpp"
+#include "backends/cpu/half-inl.h"
 #include "backends/cpu/vector_math-inl.h"
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
@@ -38,13 +40,21 @@ inline constexpr int kNv = 2;
 #endif
 
 /// The first `count` elements at p, zeros after them; `mask` is FirstN(count). Below AVX2 Highway's
-/// masked loads touch the whole vector.
+/// masked loads touch the whole vector, and those of 16-bit elements below AVX-512.
 template <class D, class M, class T = hn::TFromD<D>>
 HWY_INLINE hn::Vec<D> LoadPart(D d, M mask, int64_t count, const T* p) {
   if constexpr (kMaskedTails)
     return hn::MaskedLoad(mask, d, p);
   else
     return LoadTail(d, p, static_cast<size_t>(count), T{0});
+}
+
+template <class D, class M, typename T>
+  requires kIsHalf<T>
+HWY_INLINE hn::Vec<D> LoadPart(D d, M, int64_t count, const T* p) {
+  T whole[hn::MaxLanes(D())] = {};
+  std::copy(p, p + count, whole);
+  return LoadFloats(d, whole);
 }
 
 template <class D, class M, class V, class T = hn::TFromD<D>>
@@ -79,14 +89,15 @@ struct Ahead {
 
 /// One register tile over k products. A: element (i, p) at a[i * a_row + p * a_k]; B: row p at
 /// b + p * b_k; or both as packed panels, of kRows by k and k by NR. C: row i at c + i * c_row.
-/// `cols` counts what is stored of kVectors vectors where kMasked.
+/// `cols` counts what is stored of kVectors vectors where kMasked. B may be of float16 or bfloat16
+/// where it is not packed.
 ///
 /// A packed panel streams from L2, so it is prefetched kAhead steps ahead. C, which no other tile
 /// of this block touches, comes to L1 during the last steps: without that, a fifth of the time goes
 /// into waiting for it (docs/performance.md).
-template <typename T, int kRows, int kVectors, bool kMasked, bool kPacked>
+template <typename T, int kRows, int kVectors, bool kMasked, bool kPacked, typename TB = T>
 HWY_NOINLINE void Tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, int64_t a_k,
-                       const T* HWY_RESTRICT b, int64_t b_k, T* HWY_RESTRICT c, int64_t c_row,
+                       const TB* HWY_RESTRICT b, int64_t b_k, T* HWY_RESTRICT c, int64_t c_row,
                        T alpha, bool accumulate, int64_t cols, const Ahead& ahead) {
   const GemmTag<T> d;
   using V = hn::Vec<decltype(d)>;
@@ -99,12 +110,12 @@ HWY_NOINLINE void Tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, int64_
     HWY_UNROLL(3)
     for (auto& v : row) v = hn::Zero(d);
   }
-  const auto step = [&](const T* HWY_RESTRICT ap, const T* HWY_RESTRICT bp) HWY_ATTR {
+  const auto step = [&](const T* HWY_RESTRICT ap, const TB* HWY_RESTRICT bp) HWY_ATTR {
     V bv[kVectors];
     HWY_UNROLL(3)
     for (int v = 0; v < kVectors; ++v)
       bv[v] = kMasked && v == kVectors - 1 ? LoadPart(d, last, rest, bp + v * N)
-                                           : hn::LoadU(d, bp + v * N);
+                                           : LoadFloats(d, bp + v * N);
     HWY_UNROLL(16)
     for (int i = 0; i < kRows; ++i) {
       const V x = hn::Set(d, kPacked ? ap[i] : ap[i * a_row]);
@@ -177,49 +188,58 @@ HWY_NOINLINE void Tile(int64_t k, const T* HWY_RESTRICT a, int64_t a_row, int64_
   }
 }
 
-template <typename T>
-using TileFn = void (*)(int64_t, const T*, int64_t, int64_t, const T*, int64_t, T*, int64_t, T,
+template <typename T, typename TB>
+using TileFn = void (*)(int64_t, const T*, int64_t, int64_t, const TB*, int64_t, T*, int64_t, T,
                         bool, int64_t, const Ahead&);
 
 /// Every height of a tile of kVectors vectors: [rows - 1][masked].
-template <typename T, bool kPacked, int kVectors, int... kRow>
-HWY_INLINE TileFn<T> FindTile(int rows, bool masked, std::integer_sequence<int, kRow...>) {
-  static constexpr TileFn<T> kTable[][2] = {
-      {Tile<T, kRow + 1, kVectors, false, kPacked>, Tile<T, kRow + 1, kVectors, true, kPacked>}...};
+template <typename T, typename TB, bool kPacked, int kVectors, int... kRow>
+HWY_INLINE TileFn<T, TB> FindTile(int rows, bool masked, std::integer_sequence<int, kRow...>) {
+  static constexpr TileFn<T, TB> kTable[][2] = {
+      {Tile<T, kRow + 1, kVectors, false, kPacked, TB>,
+       Tile<T, kRow + 1, kVectors, true, kPacked, TB>}...};
   return kTable[rows - 1][masked ? 1 : 0];
 }
 
-template <typename T, bool kPacked>
+template <typename T, bool kPacked, typename TB>
 HWY_INLINE void RunTile(int64_t rows, int64_t cols, int64_t k, const T* a, int64_t a_row,
-                        int64_t a_k, const T* b, int64_t b_k, T* c, int64_t c_row, T alpha,
+                        int64_t a_k, const TB* b, int64_t b_k, T* c, int64_t c_row, T alpha,
                         bool accumulate, const Ahead& ahead = {}) {
   static_assert(kNv == 2 || kNv == 3);
   const int64_t N = VectorLanes<T>();
   constexpr auto kHeights = std::make_integer_sequence<int, kMr>();
   const auto height = static_cast<int>(rows);
   const bool masked = cols % N != 0;
-  const TileFn<T> run = cols > (kNv - 1) * N   ? FindTile<T, kPacked, kNv>(height, masked, kHeights)
-                        : kNv == 3 && cols > N ? FindTile<T, kPacked, 2>(height, masked, kHeights)
-                                               : FindTile<T, kPacked, 1>(height, masked, kHeights);
+  const TileFn<T, TB> run =
+      cols > (kNv - 1) * N   ? FindTile<T, TB, kPacked, kNv>(height, masked, kHeights)
+      : kNv == 3 && cols > N ? FindTile<T, TB, kPacked, 2>(height, masked, kHeights)
+                             : FindTile<T, TB, kPacked, 1>(height, masked, kHeights);
   run(k, a, a_row, a_k, b, b_k, c, c_row, alpha, accumulate, cols, ahead);
 }
 
-/// to[p * to_step + i] = from[i * row + p] for i, p < Lanes(d): 128-bit blocks are transposed in
-/// place, then the blocks among the vectors.
-template <class D, typename T = hn::TFromD<D>>
-HWY_INLINE void TransposeSquare(D d, const T* HWY_RESTRICT from, int64_t row, T* HWY_RESTRICT to,
+/// to[p * to_step + i] = element p of the row that starts i * row elements of From after `from`,
+/// for i, p < Lanes(d): 128-bit blocks are transposed in place, then the blocks among the vectors.
+/// From is T, a float16 or bfloat16 that becomes a float, or what T is a pair of.
+template <class D, typename From, typename T = hn::TFromD<D>>
+HWY_INLINE void TransposeSquare(D d, const From* HWY_RESTRICT from, int64_t row, T* HWY_RESTRICT to,
                                 int64_t to_step) {
   constexpr int kIn = 16 / static_cast<int>(sizeof(T));  // lanes of a block
   constexpr int kBlocks = static_cast<int>(hn::MaxLanes(D())) / kIn;
   static_assert(kBlocks == 1 || kBlocks == 2 || kBlocks == 4);
   using V = hn::Vec<D>;
+  const auto load = [&](const From* p) HWY_ATTR {
+    if constexpr (kIsHalf<From> && std::is_same_v<T, float>)
+      return LoadFloats(d, p);
+    else
+      return hn::LoadU(d, reinterpret_cast<const T*>(p));
+  };
   V t[kBlocks][kIn];  // [rows / kIn][column % kIn]; block b holds column b * kIn + j
   HWY_UNROLL(4)
   for (int g = 0; g < kBlocks; ++g) {
-    const T* HWY_RESTRICT r = from + g * kIn * row;
+    const From* HWY_RESTRICT r = from + g * kIn * row;
     if constexpr (kIn == 4) {
-      const V v0 = hn::LoadU(d, r), v1 = hn::LoadU(d, r + row);
-      const V v2 = hn::LoadU(d, r + 2 * row), v3 = hn::LoadU(d, r + 3 * row);
+      const V v0 = load(r), v1 = load(r + row);
+      const V v2 = load(r + 2 * row), v3 = load(r + 3 * row);
       const V a0 = hn::InterleaveLower(d, v0, v2), a1 = hn::InterleaveLower(d, v1, v3);
       const V a2 = hn::InterleaveUpper(d, v0, v2), a3 = hn::InterleaveUpper(d, v1, v3);
       t[g][0] = hn::InterleaveLower(d, a0, a1);
@@ -227,7 +247,7 @@ HWY_INLINE void TransposeSquare(D d, const T* HWY_RESTRICT from, int64_t row, T*
       t[g][2] = hn::InterleaveLower(d, a2, a3);
       t[g][3] = hn::InterleaveUpper(d, a2, a3);
     } else {
-      const V v0 = hn::LoadU(d, r), v1 = hn::LoadU(d, r + row);
+      const V v0 = load(r), v1 = load(r + row);
       t[g][0] = hn::InterleaveLower(d, v0, v1);
       t[g][1] = hn::InterleaveUpper(d, v0, v1);
     }
@@ -257,8 +277,8 @@ HWY_INLINE void TransposeSquare(D d, const T* HWY_RESTRICT from, int64_t row, T*
 
 /// to[p * to_step + i] = from[i * row + p] for i < rows, p < k: squares of as many lanes as there
 /// are rows for.
-template <typename T, size_t kLanes>
-HWY_INLINE void PackTransposed(const T* HWY_RESTRICT from, int64_t row, int64_t rows, int64_t k,
+template <typename T, size_t kLanes, typename From>
+HWY_INLINE void PackTransposed(const From* HWY_RESTRICT from, int64_t row, int64_t rows, int64_t k,
                                T* HWY_RESTRICT to, int64_t to_step) {
   constexpr auto kRows = static_cast<int64_t>(kLanes);
   int64_t i = 0;
@@ -269,7 +289,8 @@ HWY_INLINE void PackTransposed(const T* HWY_RESTRICT from, int64_t row, int64_t 
     for (; p + kRows <= k; p += kRows)
       TransposeSquare(d, from + i * row + p, row, to + p * to_step + i, to_step);
     for (; p < k; ++p)
-      for (int64_t e = 0; e < kRows; ++e) to[p * to_step + i + e] = from[(i + e) * row + p];
+      for (int64_t e = 0; e < kRows; ++e)
+        to[p * to_step + i + e] = ToFloat(from[(i + e) * row + p]);
   }
   if constexpr (kLanes * sizeof(T) > 16) {
     PackTransposed<T, kLanes / 2>(from + i * row, row, rows - i, k, to + i, to_step);
@@ -277,28 +298,28 @@ HWY_INLINE void PackTransposed(const T* HWY_RESTRICT from, int64_t row, int64_t 
   }
 #endif
   for (; i < rows; ++i)
-    for (int64_t p = 0; p < k; ++p) to[p * to_step + i] = from[i * row + p];
+    for (int64_t p = 0; p < k; ++p) to[p * to_step + i] = ToFloat(from[i * row + p]);
 }
 
 /// Panel of `rows` rows (columns of B) by k, element (i, p) from from[i * row + p * step].
-template <typename T>
-HWY_INLINE void PackPanel(const T* from, int64_t row, int64_t step, int64_t rows, int64_t k, T* to,
-                          int64_t to_step) {
+template <typename T, typename From>
+HWY_INLINE void PackPanel(const From* from, int64_t row, int64_t step, int64_t rows, int64_t k,
+                          T* to, int64_t to_step) {
   if (step == 1) {
     PackTransposed<T, hn::MaxLanes(GemmTag<T>())>(from, row, rows, k, to, to_step);
   } else if (row == 1) {
     const GemmTag<T> d;
     const int64_t N = VectorLanes<T>();
     for (int64_t p = 0; p < k; ++p) {
-      const T* HWY_RESTRICT s = from + p * step;
+      const From* HWY_RESTRICT s = from + p * step;
       T* HWY_RESTRICT o = to + p * to_step;
       int64_t i = 0;
-      for (; i + N <= rows; i += N) hn::StoreU(hn::LoadU(d, s + i), d, o + i);
-      for (; i < rows; ++i) o[i] = s[i];
+      for (; i + N <= rows; i += N) hn::StoreU(LoadFloats(d, s + i), d, o + i);
+      for (; i < rows; ++i) o[i] = ToFloat(s[i]);
     }
   } else {
     for (int64_t p = 0; p < k; ++p)
-      for (int64_t i = 0; i < rows; ++i) to[p * to_step + i] = from[i * row + p * step];
+      for (int64_t i = 0; i < rows; ++i) to[p * to_step + i] = ToFloat(from[i * row + p * step]);
   }
 }
 

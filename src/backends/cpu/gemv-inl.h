@@ -17,9 +17,10 @@ HWY_BEFORE_NAMESPACE();
 namespace lc::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-/// y[n] = x[k] B[k, n], B's rows contiguous: sums of rows, eight vectors of columns at a time.
-template <typename T>
-HWY_INLINE void GemvRows(const GemmSizes& s, const T* x, int64_t x_step, const T* b, int64_t b_row,
+/// y[n] = x[k] B[k, n], B's rows contiguous: sums of rows, eight vectors of columns at a time. B
+/// may be of float16 or bfloat16.
+template <typename T, typename TB>
+HWY_INLINE void GemvRows(const GemmSizes& s, const T* x, int64_t x_step, const TB* b, int64_t b_row,
                          T* y, int64_t y_step, int64_t col0, int64_t col1) {
   const GemmTag<T> d;
   const int64_t N = VectorLanes<T>();
@@ -27,17 +28,17 @@ HWY_INLINE void GemvRows(const GemmSizes& s, const T* x, int64_t x_step, const T
   int64_t j = col0;
   for (; j + 8 * N <= col1 && y_step == 1; j += 8 * N) {
     auto s0 = hn::Zero(d), s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0, s6 = s0, s7 = s0;
-    const T* HWY_RESTRICT r = b + j;
+    const TB* HWY_RESTRICT r = b + j;
     for (int64_t p = 0; p < s.k; ++p, r += b_row) {
       const auto v = hn::Set(d, x[p * x_step]);
-      s0 = hn::MulAdd(v, hn::LoadU(d, r), s0);
-      s1 = hn::MulAdd(v, hn::LoadU(d, r + N), s1);
-      s2 = hn::MulAdd(v, hn::LoadU(d, r + 2 * N), s2);
-      s3 = hn::MulAdd(v, hn::LoadU(d, r + 3 * N), s3);
-      s4 = hn::MulAdd(v, hn::LoadU(d, r + 4 * N), s4);
-      s5 = hn::MulAdd(v, hn::LoadU(d, r + 5 * N), s5);
-      s6 = hn::MulAdd(v, hn::LoadU(d, r + 6 * N), s6);
-      s7 = hn::MulAdd(v, hn::LoadU(d, r + 7 * N), s7);
+      s0 = hn::MulAdd(v, LoadFloats(d, r), s0);
+      s1 = hn::MulAdd(v, LoadFloats(d, r + N), s1);
+      s2 = hn::MulAdd(v, LoadFloats(d, r + 2 * N), s2);
+      s3 = hn::MulAdd(v, LoadFloats(d, r + 3 * N), s3);
+      s4 = hn::MulAdd(v, LoadFloats(d, r + 4 * N), s4);
+      s5 = hn::MulAdd(v, LoadFloats(d, r + 5 * N), s5);
+      s6 = hn::MulAdd(v, LoadFloats(d, r + 6 * N), s6);
+      s7 = hn::MulAdd(v, LoadFloats(d, r + 7 * N), s7);
     }
     T* HWY_RESTRICT o = y + j;
     hn::StoreU(hn::Mul(s0, alpha), d, o);
@@ -53,7 +54,7 @@ HWY_INLINE void GemvRows(const GemmSizes& s, const T* x, int64_t x_step, const T
     const int64_t n = std::min(N, col1 - j);
     const auto mask = hn::FirstN(d, static_cast<size_t>(n));
     auto sum = hn::Zero(d);
-    const T* r = b + j;
+    const TB* r = b + j;
     for (int64_t p = 0; p < s.k; ++p, r += b_row)
       sum = hn::MulAdd(hn::Set(d, x[p * x_step]), LoadPart(d, mask, n, r), sum);
     sum = hn::Mul(sum, alpha);

@@ -1,6 +1,6 @@
 // Vectors of float32 from and to memory of float16, bfloat16 or float32 itself; single values too.
 // Rounded to nearest even; NaN stays NaN, quiet; denormals are kept. That is why AVX-512's bfloat16
-// instruction is not used: it takes denormals for zero.
+// conversion is not used: it takes denormals for zero.
 
 // Toggle guard: included once for every target.
 #if defined(LC_BACKENDS_CPU_HALF_INL_H_) == defined(HWY_TARGET_TOGGLE)

@@ -36,11 +36,11 @@ HWY_INLINE GemmEpilogue<T> EpilogueOf(const MatmulPlan& p, const Launch& l) {
   return e;
 }
 
-/// f(a, b, c, index) for each product of the batch.
-template <typename T, typename F>
+/// f(a, b, c, index) for each product of the batch; B's elements are TB.
+template <typename T, typename TB = T, typename F>
 HWY_INLINE void ForEachProduct(const MatmulPlan& p, const Launch& l, F&& f) {
   const T* a = l.in[p.swapped ? 1 : 0].ptr<const T>();
-  const T* b = l.in[p.swapped ? 0 : 1].ptr<const T>();
+  const TB* b = l.in[p.swapped ? 0 : 1].ptr<const TB>();
   T* c = l.out[0].ptr<T>();
   if (p.batch == 1) {
     f(a, b, c, 0);
@@ -101,10 +101,10 @@ void RunGemv(const MatmulPlan& p, const Launch& l) {
   });
 }
 
-template <typename T>
+template <typename T, typename TB = T>
 void RunDots(const MatmulPlan& p, const Launch& l) {
   const GemmEpilogue<T> e = EpilogueOf<T>(p, l);
-  ForEachProduct<T>(p, l, [&](const T* a, const T* b, T* c, int64_t) HWY_ATTR {
+  ForEachProduct<T, TB>(p, l, [&](const T* a, const TB* b, T* c, int64_t) HWY_ATTR {
     const auto part = [&](int64_t col0, int64_t col1) HWY_ATTR {
       GemmDots(p.s, p.blocks.kc, e, a, p.a_row, b, p.b_col, c, p.c_row, col0, col1);
     };
@@ -115,10 +115,10 @@ void RunDots(const MatmulPlan& p, const Launch& l) {
   });
 }
 
-template <typename T>
+template <typename T, typename TB = T>
 void RunDirect(const MatmulPlan& p, const Launch& l) {
   const GemmEpilogue<T> e = EpilogueOf<T>(p, l);
-  ForEachProduct<T>(p, l, [&](const T* a, const T* b, T* c, int64_t) HWY_ATTR {
+  ForEachProduct<T, TB>(p, l, [&](const T* a, const TB* b, T* c, int64_t) HWY_ATTR {
     if (p.threads <= 1) {
       GemmDirect(p.s, e, a, p.a_row, p.a_k, b, p.b_k, c, p.c_row);
       return;
