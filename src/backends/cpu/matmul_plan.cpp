@@ -11,7 +11,8 @@ namespace {
 /// Puts a result whose rows are contiguous on its columns instead, and a single column on its side:
 /// the transposed product does the same sums.
 void normalise(MatmulPlan& p) {
-  const bool plain = p.panel == 0 && p.b_dtype == p.dtype;  // else B has to stay where it is
+  // A packed or int8 B has to stay where it is.
+  const bool plain = p.panel == 0 && p.b_dtype != DType::kInt8;
   const bool column = plain && p.s.n == 1 && p.s.m > 1;
   const bool column_major = plain && p.c_col != 1 && p.c_row == 1 && p.s.m > 1 && p.s.n > 1;
   p.swapped = column || column_major;

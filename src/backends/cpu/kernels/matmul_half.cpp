@@ -59,7 +59,7 @@ template <typename F>
 void InFloats(const Launch& l, const F& run) {
   const auto& h = l.prepared.get<HalfPlan>();
   char* const workspace = static_cast<char*>(l.workspace);
-  View in[3] = {l.in[0], l.in[1], l.in[2]};
+  View in[4] = {l.in[0], l.in[1], l.in[2]};  // no scale: that is of int8 weights
   const auto convert = [&](int i, int64_t at) {
     in[i] = View(workspace + at, DType::kFloat32, l.in[i].shape);
     strided_convert(l.in[i], in[i]);
@@ -128,6 +128,8 @@ LC_LAUNCH_HALF(HalfPacked)
 inline Support HalvesOnly(const MatmulPlan& p) {
   if (p.dtype != DType::kBFloat16 && p.dtype != DType::kFloat16)
     return Support::no("the operands are not float16 or bfloat16");
+  if (p.panel != 0) return Support::no("the weight is packed");
+  if (p.b_dtype == DType::kInt8) return Support::no("the weight is int8");
   return Support::yes();
 }
 inline Support NoDot(const MatmulPlan& p) {

@@ -145,10 +145,15 @@ Support PairDotsSupports(const OpCall& call, const DeviceInfo& info) {
 
 #endif
 
+Support LinearPairsSupports(const OpCall& call, const DeviceInfo& info) {
+  if (Support s = plain_weight(call); !s) return s;
+  return PairsSupports(call, info);
+}
 Support MatmulPairDotsSupports(const OpCall& call, const DeviceInfo& info) {
   return PairDotsSupports<false>(call, info);
 }
 Support LinearPairDotsSupports(const OpCall& call, const DeviceInfo& info) {
+  if (Support s = plain_weight(call); !s) return s;
   return PairDotsSupports<true>(call, info);
 }
 void MatmulPairDotsPrepare(const OpCall& call, const DeviceInfo& info, Prepared& out) {
@@ -176,6 +181,7 @@ HWY_EXPORT(MatmulPairsPrepare);
 HWY_EXPORT(LinearPairsPrepare);
 HWY_EXPORT(LaunchPairs);
 HWY_EXPORT(PairsSupports);
+HWY_EXPORT(LinearPairsSupports);
 HWY_EXPORT(MatmulPairDotsSupports);
 HWY_EXPORT(LinearPairDotsSupports);
 HWY_EXPORT(MatmulPairDotsPrepare);
@@ -204,7 +210,7 @@ LC_KERNELS(matmul_pairs) {
                      LC_KERNEL_PTR(MatmulPairsPrepare), pairs, kFloats});
   kernels.push_back({"linear", "bf16_dots", isa, LC_KERNEL_PTR(LinearPairDotsSupports),
                      LC_KERNEL_PTR(LinearPairDotsPrepare), dots, kFloats});
-  kernels.push_back({"linear", "bf16_dot", isa, LC_KERNEL_PTR(PairsSupports),
+  kernels.push_back({"linear", "bf16_dot", isa, LC_KERNEL_PTR(LinearPairsSupports),
                      LC_KERNEL_PTR(LinearPairsPrepare), pairs, kFloats});
 }
 #endif  // HWY_ONCE
