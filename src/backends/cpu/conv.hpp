@@ -66,7 +66,22 @@ inline constexpr int64_t kConvMaxTaps = 128;
 /// `whole_planes`.
 [[nodiscard]] bool output_fits(const View& out, bool whole_planes);
 
+/// What conv2d:direct decides when a call is planned; see conv_direct.cpp.
+struct ConvDirectParams {
+  ConvShape c;
+  PlaneLayout layout;
+  int64_t threads;
+  bool panels;        ///< a task is a panel of output channels, else a band of rows
+  int64_t bands;      ///< of an image
+  int64_t band_rows;  ///< at most
+  int64_t block;      ///< channels whose weights are packed at a time
+  int64_t packed;     ///< workspace elements of packed weights: of all, or of a task's block
+  int64_t planes;     ///< workspace elements of a band's planes, or of all planes
+  int64_t sums;       ///< workspace elements of a task's sums
+};
+
 [[nodiscard]] KernelDef conv_depthwise();
 [[nodiscard]] KernelDef conv_direct();
+[[nodiscard]] KernelDef conv_winograd();
 
 }  // namespace lc::cpu
