@@ -179,7 +179,7 @@ int check(Convolution<T>& conv, std::initializer_list<const char*> threads = {"1
   int taken = 0;
   for (const char* count : threads) {
     set_config("LC_NUM_THREADS", count);
-    for (const char* kernel : {"depthwise", "winograd", "direct", "implicit_gemm"}) {
+    for (const char* kernel : {"depthwise", "winograd", "pixels", "direct", "implicit_gemm"}) {
       if (!conv.run_with(kernel)) continue;
       ++taken;
       conv.compare(cat(kernel, " on ", count, " threads, ", device_info(Device{}).isa));
@@ -358,6 +358,68 @@ std::vector<Geometry> winograd_geometries(int count, uint32_t seed) {
   return found;
 }
 
+/// Kernels and strides of all kinds on small images with as many channels as pixels asks for; few
+/// weights and many, chunks of channels, images that are multiplied one after the other.
+std::vector<Geometry> pixel_geometries(int count, uint32_t seed) {
+  constexpr int64_t kChannels[] = {16, 17, 31, 32, 33, 47, 64, 65, 80};
+  constexpr int64_t kExtent[] = {1, 2, 3, 5, 7, 8, 10, 14};
+  std::mt19937 random(seed);
+  const auto below = [&](uint32_t n) { return static_cast<int64_t>(random() % n); };
+  const auto one_of = [&](const auto& list) { return list[random() % std::size(list)]; };
+  std::vector<Geometry> found;
+  while (static_cast<int>(found.size()) < count) {
+    Geometry g{};
+    g.n = 1 + below(2);
+    g.groups = 1;
+    g.in = one_of(kChannels);
+    g.out = one_of(kChannels);
+    g.h = one_of(kExtent);
+    g.w = one_of(kExtent);
+    g.kh = 1 + below(3);
+    g.kw = random() % 2 == 0 ? g.kh : 1 + below(3);
+    g.pad_h = below(2);
+    g.pad_w = below(3);
+    if (random() % 3 == 0) g.kh = g.kw = 1, g.pad_h = g.pad_w = 0;
+    g.stride_h = 1 + below(3);
+    g.stride_w = random() % 2 == 0 ? g.stride_h : 1 + below(3);
+    g.dil_h = 1 + below(2);
+    g.dil_w = 1 + below(2);
+    g.bias = random() % 2 == 0;
+    g.relu = random() % 2 == 0;
+    if (!g.valid() || g.oh() * g.ow() > 128) continue;
+    found.push_back(g);
+  }
+  found.push_back({.n = 2, .groups = 1, .in = 600, .out = 300, .h = 5, .w = 7, .kh = 1, .kw = 1});
+  found.push_back({.n = 2,
+                   .groups = 1,
+                   .in = 200,
+                   .out = 140,
+                   .h = 6,
+                   .w = 9,
+                   .kh = 3,
+                   .kw = 3,
+                   .stride_h = 2,
+                   .stride_w = 2,
+                   .pad_h = 1,
+                   .pad_w = 1});
+  return found;
+}
+
+TEST_F(ConvKernel, Pixels) {
+  for (const char* isa : sets()) {
+    set_config("LC_MAX_ISA", isa);
+    uint32_t seed = 400;
+    for (const Geometry& g : pixel_geometries(60, 6)) {
+      Convolution<float> conv(g, seed++);
+      for (const char* threads : {"1", "2", "5"}) {
+        set_config("LC_NUM_THREADS", threads);
+        ASSERT_TRUE(conv.run_with("pixels")) << g.name();
+        conv.compare(cat("pixels on ", threads, " threads, ", isa));
+      }
+    }
+  }
+}
+
 TEST_F(ConvKernel, Winograd) {
   for (const char* isa : sets()) {
     set_config("LC_MAX_ISA", isa);
@@ -457,6 +519,21 @@ TEST_F(ConvKernel, EachKernelTakesWhatItIsFor) {
        false},
       {{.n = 1, .groups = 1, .in = 32, .out = 32, .h = 9, .w = 9, .kh = 3, .kw = 3, .gap = 1},
        "winograd",
+       false},
+      {{.n = 1, .groups = 1, .in = 32, .out = 32, .h = 9, .w = 9, .kh = 1, .kw = 1},
+       "pixels",
+       true},
+      {{.n = 1, .groups = 1, .in = 32, .out = 32, .h = 12, .w = 12, .kh = 1, .kw = 1},
+       "pixels",
+       false},
+      {{.n = 1, .groups = 1, .in = 32, .out = 32, .h = 40, .w = 40, .kh = 3, .kw = 3},
+       "pixels",
+       false},
+      {{.n = 1, .groups = 1, .in = 3, .out = 32, .h = 9, .w = 9, .kh = 1, .kw = 1},
+       "pixels",
+       false},
+      {{.n = 1, .groups = 1, .in = 32, .out = 32, .h = 9, .w = 9, .kh = 1, .kw = 1, .gap = 1},
+       "pixels",
        false},
       {{.n = 1, .groups = 1, .in = 3, .out = 3, .h = 9, .w = 9, .kh = 3, .kw = 3}, "direct", true},
       {{.n = 1, .groups = 1, .in = 3, .out = 3, .h = 9, .w = 9, .kh = 1, .kw = 1}, "direct", false},

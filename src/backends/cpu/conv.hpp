@@ -62,6 +62,12 @@ inline constexpr int64_t kConvMaxTaps = 128;
 /// Strides and taps that padded planes are made for.
 [[nodiscard]] Support planes_support(const ConvShape& c);
 
+/// Channels of pixels that lie together where lanes are channels (conv_pixels-inl.h).
+inline constexpr int64_t kPixelSlice = 64;
+/// Elements from a transposed pixel to the next: a multiple of 4096 bytes would send the pixels
+/// that are written side by side to one set of L1.
+inline int64_t pixel_pitch(const ConvShape& c) { return (c.group_in + 15) / 16 * 16 + 16; }
+
 /// Outputs as the kernels write them: rows of contiguous elements, one after the other where
 /// `whole_planes`.
 [[nodiscard]] bool output_fits(const View& out, bool whole_planes);
@@ -82,6 +88,7 @@ struct ConvDirectParams {
 
 [[nodiscard]] KernelDef conv_depthwise();
 [[nodiscard]] KernelDef conv_direct();
+[[nodiscard]] KernelDef conv_pixels();
 [[nodiscard]] KernelDef conv_winograd();
 
 }  // namespace lc::cpu

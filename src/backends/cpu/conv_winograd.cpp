@@ -26,6 +26,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backends/cpu/conv_winograd.cpp"
 #include "hwy/foreach_target.h"
+#include "backends/cpu/conv_pixels-inl.h"
 #include "backends/cpu/gemm-inl.h"
 #include "hwy/highway.h"
 
@@ -39,26 +40,25 @@ struct ConvWinogradParams {
   int64_t threads;
   bool panels;            ///< a task is a panel of output channels, else a band of tile rows
   int64_t rows, columns;  ///< tiles of an image
-  int64_t block;          ///< tile rows of a band, and that are transformed back at a time
+  int64_t block;          ///< tile rows of a band, or that are multiplied at a time
+  int64_t share;          ///< tile rows that are transformed at a time; of a band: all
   int64_t chunk;          ///< input channels whose weights are transformed at a time
   // Workspace elements: transformed weights (of all, or a task's) and tiles (a task's, or all), and
   // a task's transposed input, products and outputs.
   int64_t weights, tiles, pixels, products, outputs;
   [[nodiscard]] const ConvShape& c() const { return direct.c; }
   [[nodiscard]] int64_t blocks() const { return (rows + block - 1) / block; }
+  [[nodiscard]] int64_t shares() const { return (rows + share - 1) / share; }
 };
 
-inline constexpr int64_t kWinogradSlice = 64;  ///< channels of a tile that lie together
-inline constexpr int64_t kWinogradSkew = 32;   ///< elements between components; see Component
+inline constexpr int64_t kWinogradSkew = 32;  ///< elements between components; see Component
 
-/// Channels of a transposed pixel: pixels of a multiple of 4096 bytes would share a set of L1.
-inline int64_t winograd_pixel(const ConvShape& c) { return (c.group_in + 15) / 16 * 16 + 16; }
 /// Elements from a component of the transformed weights, tiles or products to the next. Components
 /// are written side by side: a multiple of 4096 bytes between them would send all 16 to one set.
 inline int64_t winograd_component(int64_t n) { return (n + 63) / 64 * 64 + kWinogradSkew; }
 inline int64_t winograd_tiles(const ConvShape& c, int64_t tiles) {
-  const int64_t slices = (c.group_in + kWinogradSlice - 1) / kWinogradSlice;
-  return winograd_component(slices * tiles * kWinogradSlice);
+  const int64_t slices = (c.group_in + kPixelSlice - 1) / kPixelSlice;
+  return winograd_component(slices * tiles * kPixelSlice);
 }
 
 }  // namespace lc::cpu
@@ -67,80 +67,6 @@ inline int64_t winograd_tiles(const ConvShape& c, int64_t tiles) {
 HWY_BEFORE_NAMESPACE();
 namespace lc::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
-
-#if HWY_TARGET == HWY_AVX3
-inline constexpr int kWinogradRows = 14;
-#elif HWY_TARGET == HWY_NEON
-inline constexpr int kWinogradRows = 12;
-#else
-inline constexpr int kWinogradRows = kMr;
-#endif
-
-/// c = a b (+ c) of one component: kRows tiles by kNv vectors of output channels. Tiles of `a` lie
-/// kWinogradSlice apart, its slices of channels `a_slice`; b and c have rows of kNv vectors.
-template <int kRows, int kNv>
-HWY_NOINLINE void WinogradTile(const float* HWY_RESTRICT a, int64_t a_slice,
-                               const float* HWY_RESTRICT b, int64_t channels, float* HWY_RESTRICT c,
-                               bool add) {
-  const GemmTag<float> d;
-  using V = hn::Vec<decltype(d)>;
-  const int64_t N = VectorLanes<float>();
-  V acc[kRows][kNv];
-  HWY_UNROLL(16)
-  for (auto& row : acc) {
-    HWY_UNROLL(2)
-    for (auto& v : row) v = hn::Zero(d);
-  }
-  for (; channels > 0; channels -= kWinogradSlice, a += a_slice) {
-    const int64_t depth = std::min(channels, kWinogradSlice);
-    for (int64_t k = 0; k < depth; ++k, b += kNv * N) {
-      hwy::Prefetch(b + 8 * kNv * N);
-      V bv[kNv];
-      HWY_UNROLL(2)
-      for (int v = 0; v < kNv; ++v) bv[v] = hn::LoadU(d, b + v * N);
-      HWY_UNROLL(16)
-      for (int i = 0; i < kRows; ++i) {
-        const V x = hn::Set(d, a[i * kWinogradSlice + k]);
-        HWY_UNROLL(2)
-        for (int v = 0; v < kNv; ++v) acc[i][v] = hn::MulAdd(x, bv[v], acc[i][v]);
-      }
-    }
-  }
-  HWY_UNROLL(16)
-  for (int i = 0; i < kRows; ++i) {
-    HWY_UNROLL(2)
-    for (int v = 0; v < kNv; ++v) {
-      float* const to = c + (i * kNv + v) * N;
-      hn::StoreU(add ? hn::Add(acc[i][v], hn::LoadU(d, to)) : acc[i][v], d, to);
-    }
-  }
-}
-
-using WinogradTileFn = void (*)(const float*, int64_t, const float*, int64_t, float*, bool);
-
-template <int... kRow>
-HWY_INLINE WinogradTileFn FindWinogradTile(int64_t rows, int64_t vectors,
-                                           std::integer_sequence<int, kRow...>) {
-  static constexpr WinogradTileFn kTable[][2] = {
-      {WinogradTile<kRow + 1, 1>, WinogradTile<kRow + 1, 2>}...};
-  return kTable[rows - 1][vectors - 1];
-}
-
-/// to[p * to_step + i] = from[i * row + p] for i < rows, p < n: whole squares, of which the last
-/// may overlap the one before it.
-HWY_INLINE void TransposePlanes(const float* from, int64_t row, int64_t rows, int64_t n, float* to,
-                                int64_t to_step) {
-  constexpr size_t kLanes = hn::MaxLanes(GemmTag<float>());
-  const int64_t N = VectorLanes<float>();
-  if (rows < N || n < N) {
-    PackTransposed<float, kLanes>(from, row, rows, n, to, to_step);
-    return;
-  }
-  for (int64_t p = 0; p < n; p += N) {
-    const int64_t at = std::min(p, n - N);
-    PackTransposed<float, kLanes>(from + at, row, N, N, to + at * to_step, to_step);
-  }
-}
 
 class ConvWinograd {
  public:
@@ -151,7 +77,7 @@ class ConvWinograd {
         w_(l.in[1].ptr<const float>()),
         bias_(c_.has_bias ? l.in[2].ptr<const float>() : nullptr),
         out_(l.out[0].ptr<float>()),
-        pixel_(winograd_pixel(c_)),
+        pixel_(pixel_pitch(c_)),
         panels_((c_.group_out + 2 * VectorLanes<float>() - 1) / (2 * VectorLanes<float>())) {
     auto* at = static_cast<float*>(l.workspace);
     const auto take = [&](int64_t n) {
@@ -179,8 +105,8 @@ class ConvWinograd {
   struct Block {
     int64_t image, row0, rows;  // tile rows
   };
-  [[nodiscard]] HWY_INLINE Block BlockOf(int64_t index) const {
-    const int64_t n = p_.blocks();
+  /// The index-th block where an image has n.
+  [[nodiscard]] HWY_INLINE Block BlockOf(int64_t index, int64_t n) const {
     const int64_t i = index % n;
     const int64_t row0 = p_.rows * i / n;
     return {index / n, row0, p_.rows * (i + 1) / n - row0};
@@ -200,13 +126,13 @@ class ConvWinograd {
       TransformWeights(panel, 0, channels, weights_ + panel * PanelWeights(channels));
     });
     ForPieces(p_.threads, c_.n * p_.blocks(), [&](int64_t task, int64_t t) HWY_ATTR {
-      const Block b = BlockOf(task);
+      const Block b = BlockOf(task, p_.blocks());
       float* const from = tiles_ + t * p_.tiles;
       float* const sums = products_ + t * p_.products;
       TransformTiles(b, pixels_ + t * p_.pixels, from, tiles);
       for (int64_t panel = 0; panel < panels_; ++panel) {
         Multiply(panel, weights_ + panel * PanelWeights(channels), 0, channels, from, tiles,
-                 b.rows * p_.columns, sums, tiles);
+                 b.rows * p_.columns, sums, tiles, {});
         TransformBack(panel, b, sums, tiles, outputs_ + t * p_.outputs);
       }
     });
@@ -219,9 +145,9 @@ class ConvWinograd {
     const auto first_tile = [&](const Block& b) {
       return b.image * tiles_image + b.row0 * p_.columns;
     };
-    ForPieces(p_.threads, blocks, [&](int64_t i, int64_t t) HWY_ATTR {
-      const Block b = BlockOf(i);
-      TransformTiles(b, pixels_ + t * p_.pixels, tiles_ + first_tile(b) * kWinogradSlice, tiles);
+    ForPieces(p_.threads, c_.n * p_.shares(), [&](int64_t i, int64_t t) HWY_ATTR {
+      const Block b = BlockOf(i, p_.shares());
+      TransformTiles(b, pixels_ + t * p_.pixels, tiles_ + first_tile(b) * kPixelSlice, tiles);
     });
     ForPieces(p_.threads, panels_, [&](int64_t panel, int64_t t) HWY_ATTR {
       float* const weights = weights_ + t * p_.weights;
@@ -233,11 +159,14 @@ class ConvWinograd {
         const int64_t channels = std::min(p_.chunk, c_.group_in - c0);
         TransformWeights(panel, c0, channels, weights);
         for (int64_t i = 0; i < blocks; ++i) {
-          const Block b = BlockOf(i);
+          const Block b = BlockOf(i, p_.blocks());
           const int64_t first = first_tile(b);
           float* const sums = products + (kept == tiles ? first * width : 0);
-          Multiply(panel, weights, c0, channels, tiles_ + first * kWinogradSlice, tiles,
-                   b.rows * p_.columns, sums, kept);
+          Multiply(panel, weights, c0, channels, tiles_ + first * kPixelSlice, tiles,
+                   b.rows * p_.columns, sums, kept,
+                   i == 0 ? WeightsAfter(c_, w_, panel, 2 * VectorLanes<float>(), c0, p_.chunk,
+                                         p_.threads)
+                          : WeightsAhead{});
           if (c0 + channels == c_.group_in)
             TransformBack(panel, b, sums, kept, outputs_ + t * p_.outputs);
         }
@@ -272,6 +201,10 @@ class ConvWinograd {
         const int64_t some = std::min(kSome, channels - k);
         PackTransposed<float, kLanes>(w_ + oc * row + (c0 + k) * 9, row, lanes, 9 * some, taps, N);
         for (int64_t i = 0; i < some; ++i) {
+          // Rows of the weight lie apart, which is too many streams for the hardware to foresee.
+          const float* const soon = w_ + (oc + i % lanes) * row + (c0 + k + kSome) * 9;
+          HWY_UNROLL(9)
+          for (int64_t line = 0; line < 9; ++line) hwy::Prefetch(soon + line * kSome);
           const float* HWY_RESTRICT g = taps + 9 * i * N;
           V u[3][4];
           HWY_UNROLL(3)
@@ -332,7 +265,7 @@ class ConvWinograd {
           transform(hn::LoadU(d, from[0][j] + ic), hn::LoadU(d, from[1][j] + ic),
                     hn::LoadU(d, from[2][j] + ic), hn::LoadU(d, from[3][j] + ic), v[j]);
         float* HWY_RESTRICT o =
-            to + (ic / kWinogradSlice * tiles + tile) * kWinogradSlice + ic % kWinogradSlice;
+            to + (ic / kPixelSlice * tiles + tile) * kPixelSlice + ic % kPixelSlice;
         HWY_UNROLL(4)
         for (int i = 0; i < 4; ++i) {
           V r[4];
@@ -347,21 +280,27 @@ class ConvWinograd {
   /// The 16 products: sums[component][tile][output channel], `count` of `kept` tiles.
   HWY_NOINLINE void Multiply(int64_t panel, const float* weights, int64_t c0, int64_t channels,
                              const float* tiles, int64_t all_tiles, int64_t count, float* sums,
-                             int64_t kept) const {
-    constexpr auto kHeights = std::make_integer_sequence<int, kWinogradRows>();
+                             int64_t kept, const WeightsAhead& next) const {
     const int64_t width = Width(panel);
     const int64_t w_step = winograd_component(channels * width);
     const int64_t t_step = winograd_tiles(c_, all_tiles);
     const int64_t s_step = winograd_component(kept * width);
-    const int64_t slice = all_tiles * kWinogradSlice;
-    const int64_t parts = (count + kWinogradRows - 1) / kWinogradRows;
+    const int64_t slice = all_tiles * kPixelSlice;
+    const int64_t parts = (count + kPixelRows - 1) / kPixelRows;
     for (int64_t e = 0; e < 16; ++e)
       for (int64_t i = 0; i < parts; ++i) {
         const int64_t first = count * i / parts;
         const int64_t rows = count * (i + 1) / parts - first;
-        FindWinogradTile(rows, width / VectorLanes<float>(), kHeights)(
-            tiles + e * t_step + c0 / kWinogradSlice * slice + first * kWinogradSlice, slice,
-            weights + e * w_step, channels, sums + e * s_step + first * width, c0 > 0);
+        PixelTile t{};
+        t.a = tiles + e * t_step + c0 / kPixelSlice * slice + first * kPixelSlice;
+        t.a_slice = slice;
+        t.b = weights + e * w_step;
+        t.taps = 1;
+        t.channels = channels;
+        t.c = sums + e * s_step + first * width;
+        t.add = c0 > 0;
+        t.ahead = next.Share(e * parts + i, 16 * parts, channels);
+        RunPixelTile(t, rows, width);
       }
   }
 
@@ -414,13 +353,7 @@ class ConvWinograd {
       finite_.store(false, std::memory_order_relaxed);
     float* const out = out_ + b.image * c_.o_n + oc0 * c_.o_c + y0 * c_.ow;
     const int64_t channels = std::min(width, c_.group_out - oc0);
-    for (int64_t p = 0; p < n; p += N) {
-      const int64_t at = n < N ? p : std::min(p, n - N);
-      const int64_t some = std::min(N, n - at);
-      for (int64_t lane = 0; lane < channels; lane += N)
-        TransposePlanes(outputs + at * width + lane, width, some, std::min(N, channels - lane),
-                        out + lane * c_.o_c + at, c_.o_c);
-    }
+    StorePlanes(outputs, width, n, channels, out, c_.o_c);
     if (rest_.any())
       for (int64_t i = 0; i < channels; ++i) Finish(rest_, out + i * c_.o_c, 0, 0, 1, 0, n);
   }
@@ -499,22 +432,23 @@ void prepare(const OpCall& call, const DeviceInfo& info, Prepared& out) {
              16 * winograd_tiles(c, all_tiles) * kElement <= info.l3_bytes / 2;
   p.chunk = c.group_in;
   if (p.panels) {
-    const int64_t most = info.l2_bytes * 3 / 8 / (16 * width * kElement);
-    const int64_t slices = std::max<int64_t>(most / kWinogradSlice, 1);
-    p.chunk = std::min(slices * kWinogradSlice, c.group_in);
+    const int64_t most = info.l2_bytes / 4 / (16 * width * kElement);
+    const int64_t slices = std::max<int64_t>(most / kPixelSlice, 1);
+    p.chunk = std::min(slices * kPixelSlice, c.group_in);
   }
   // A block's tiles, or its products, take a quarter of L2; there are some blocks for each thread.
   const int64_t per_row = 16 * p.columns * (p.panels ? width : c.group_in) * kElement;
   p.block = std::clamp<int64_t>(info.l2_bytes / 4 / per_row, 1, p.rows);
   const int64_t wanted = p.threads > 1 ? 4 * p.threads : 1;
-  p.block = std::clamp<int64_t>(c.n * p.rows / wanted, 1, p.block);
+  p.share = std::clamp<int64_t>(c.n * p.rows / wanted, 1, p.block);
+  if (!p.panels) p.block = p.share;
   const int64_t tiles = p.block * p.columns;
   p.weights = p.panels ? panel_weights(p.chunk) : all_weights;
   p.tiles = 16 * winograd_tiles(c, p.panels ? all_tiles : tiles);
-  p.pixels = (2 * p.block + 2) * c.w * winograd_pixel(c);
+  p.pixels = (2 * p.share + 2) * c.w * pixel_pitch(c);
   p.products = 16 * winograd_component((p.chunk < c.group_in ? all_tiles : tiles) * width);
   p.outputs = 4 * tiles * width;
-  const int64_t shared = winograd_pixel(c) + (p.panels ? p.tiles : p.weights);
+  const int64_t shared = pixel_pitch(c) + (p.panels ? p.tiles : p.weights);
   const int64_t each = (p.panels ? p.weights : p.tiles) + p.pixels + p.products + p.outputs;
   out.workspace_bytes = std::max((shared + p.threads * each) * kElement, direct_bytes);
   out.set(p);
