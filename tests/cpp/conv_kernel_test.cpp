@@ -348,8 +348,8 @@ std::vector<Geometry> winograd_geometries(int count, uint32_t seed) {
                    .groups = 1,
                    .in = 520,
                    .out = 100,
-                   .h = 3,
-                   .w = 4,
+                   .h = 4,
+                   .w = 6,
                    .kh = 3,
                    .kw = 3,
                    .pad_h = 1,
@@ -424,14 +424,17 @@ TEST_F(ConvKernel, Winograd) {
   for (const char* isa : sets()) {
     set_config("LC_MAX_ISA", isa);
     uint32_t seed = 300;
-    for (const Geometry& g : winograd_geometries(40, 5)) {
+    int taken = 0;
+    for (const Geometry& g : winograd_geometries(60, 5)) {
       Convolution<float> conv(g, seed++);
       for (const char* threads : {"1", "2", "5"}) {
         set_config("LC_NUM_THREADS", threads);
-        ASSERT_TRUE(conv.run_with("winograd")) << g.name();
+        if (!conv.run_with("winograd")) continue;  // too small an output
+        ++taken;
         conv.compare(cat("winograd on ", threads, " threads, ", isa));
       }
     }
+    EXPECT_GT(taken, 60);
   }
 }
 
@@ -503,6 +506,12 @@ TEST_F(ConvKernel, EachKernelTakesWhatItIsFor) {
        "winograd",
        true},
       {{.n = 1, .groups = 1, .in = 32, .out = 32, .h = 9, .w = 9, .kh = 3, .kw = 2},
+       "winograd",
+       false},
+      {{.n = 1, .groups = 1, .in = 32, .out = 32, .h = 5, .w = 5, .kh = 3, .kw = 3},
+       "winograd",
+       false},
+      {{.n = 3, .groups = 1, .in = 32, .out = 32, .h = 4, .w = 4, .kh = 3, .kw = 3},
        "winograd",
        false},
       {{.n = 1, .groups = 1, .in = 32, .out = 32, .h = 9, .w = 9, .kh = 3, .kw = 3, .stride_h = 2},

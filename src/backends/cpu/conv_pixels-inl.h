@@ -177,6 +177,12 @@ HWY_INLINE WeightsAhead WeightsAfter(const ConvShape& c, const float* weights, i
           elements * static_cast<int64_t>(sizeof(float)) / kLineBytes + 1, c.depth()};
 }
 
+/// A function of its own: inlined into a loop, its row pointers and vectors spill.
+template <typename T>
+HWY_NOINLINE void TransposeVectors(const T* from, int64_t row, T* to, int64_t to_step) {
+  TransposeSquare(GemmTag<T>(), from, row, to, to_step);
+}
+
 /// to[p * to_step + i] = from[i * row + p] for i < rows, p < n: whole squares, of which the last
 /// may overlap the one before it.
 HWY_INLINE void TransposePlanes(const float* from, int64_t row, int64_t rows, int64_t n, float* to,
@@ -189,7 +195,7 @@ HWY_INLINE void TransposePlanes(const float* from, int64_t row, int64_t rows, in
   }
   for (int64_t p = 0; p < n; p += N) {
     const int64_t at = std::min(p, n - N);
-    PackTransposed<float, kLanes>(from + at, row, N, N, to + at * to_step, to_step);
+    TransposeVectors(from + at, row, to + at * to_step, to_step);
   }
 }
 

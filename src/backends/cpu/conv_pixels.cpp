@@ -162,8 +162,8 @@ class ConvPixels {
       if (taps == 1 && lanes == N) {
         for (int64_t k = 0; k < channels; k += N) {
           for (int64_t i = 0; i < N; ++i) hwy::Prefetch(from + i * row + k + 8 * N);
-          PackTransposed<float, kLanes>(from + k, row, N, std::min(N, channels - k),
-                                        to + k * width + lane, width);
+          TransposePlanes(from + k, row, N, std::min(N, channels - k), to + k * width + lane,
+                          width);
         }
         continue;
       }
@@ -172,7 +172,7 @@ class ConvPixels {
       for (int64_t k = 0; k < channels * taps; k += kSome) {
         const int64_t n = std::min(kSome, channels * taps - k);
         for (int64_t i = 0; i < lanes; ++i) hwy::Prefetch(from + i * row + k + 8 * kSome);
-        PackTransposed<float, kLanes>(from + k, row, lanes, n, some, N);
+        TransposePlanes(from + k, row, lanes, n, some, N);
         for (int64_t i = 0; i < n; ++i) {
           hn::StoreU(hn::Load(d, some + i * N), d, to + (tap * channels + channel) * width + lane);
           if (++tap == taps) {

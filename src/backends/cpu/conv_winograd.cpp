@@ -199,7 +199,7 @@ class ConvWinograd {
       const int64_t lanes = std::min(N, c_.group_out - oc);
       for (int64_t k = 0; k < channels; k += kSome) {
         const int64_t some = std::min(kSome, channels - k);
-        PackTransposed<float, kLanes>(w_ + oc * row + (c0 + k) * 9, row, lanes, 9 * some, taps, N);
+        TransposePlanes(w_ + oc * row + (c0 + k) * 9, row, lanes, 9 * some, taps, N);
         for (int64_t i = 0; i < some; ++i) {
           // Rows of the weight lie apart, which is too many streams for the hardware to foresee.
           const float* const soon = w_ + (oc + i % lanes) * row + (c0 + k + kSome) * 9;
@@ -394,6 +394,8 @@ namespace {
 constexpr int64_t kLeastChannels =
     16;  // of input and output; the transforms cost more than they save
 
+constexpr int64_t kLeastTiles = 4;  // fewer do not pay for the weights' transform
+
 Support supports(const OpCall& call, const DeviceInfo&) {
   const ConvShape c = conv_shape(call);
   if (c.dtype != DType::kFloat32) return Support::no("not float32");
@@ -404,6 +406,10 @@ Support supports(const OpCall& call, const DeviceInfo&) {
   if (c.group_in < kLeastChannels || c.group_out < kLeastChannels)
     return Support::no(cat(c.group_in, " to ", c.group_out, " channels, below ", kLeastChannels));
   if (c.n * c.oh * c.ow == 0) return Support::no("nothing to multiply");
+  const int64_t tiles = c.n * ((c.oh + 1) / 2) * ((c.ow + 1) / 2);
+  if (tiles < kLeastTiles) return Support::no(cat(tiles, " tiles of 2x2, below ", kLeastTiles));
+  if (4 * 16 * tiles > 3 * 9 * c.n * c.oh * c.ow)
+    return Support::no("outputs fill so little of their tiles that few products are saved");
   if (c.h > 1 && c.x_h != c.w) return Support::no("rows of x are apart");
   if (c.w > 1 && c.x_w != 1) return Support::no("columns of x are apart");
   return planes_support(c);
