@@ -179,7 +179,7 @@ int check(Convolution<T>& conv, std::initializer_list<const char*> threads = {"1
   int taken = 0;
   for (const char* count : threads) {
     set_config("LC_NUM_THREADS", count);
-    for (const char* kernel : {"depthwise", "direct", "implicit_gemm"}) {
+    for (const char* kernel : {"depthwise", "winograd", "pixels", "direct", "implicit_gemm"}) {
       if (!conv.run_with(kernel)) continue;
       ++taken;
       conv.compare(cat(kernel, " on ", count, " threads, ", device_info(Device{}).isa));
@@ -320,6 +320,172 @@ TEST_F(ConvKernel, SeveralBlocksOfEveryKind) {
   }
 }
 
+/// 3x3 at stride 1 with as many channels as winograd asks for: sizes around its vectors, slices of
+/// channels and tiles, with few weights and with many.
+std::vector<Geometry> winograd_geometries(int count, uint32_t seed) {
+  constexpr int64_t kChannels[] = {16, 17, 31, 32, 33, 47, 64, 65, 80};
+  constexpr int64_t kExtent[] = {1, 2, 3, 4, 5, 7, 8, 13, 14, 15, 20};
+  std::mt19937 random(seed);
+  const auto one_of = [&](const auto& list) { return list[random() % std::size(list)]; };
+  std::vector<Geometry> found;
+  while (static_cast<int>(found.size()) < count) {
+    Geometry g{};
+    g.n = 1 + static_cast<int64_t>(random() % 2);
+    g.groups = 1;
+    g.in = one_of(kChannels);
+    g.out = one_of(kChannels);
+    g.h = one_of(kExtent);
+    g.w = one_of(kExtent);
+    g.kh = g.kw = 3;
+    g.pad_h = static_cast<int64_t>(random() % 3);
+    g.pad_w = static_cast<int64_t>(random() % 3);
+    g.bias = random() % 2 == 0;
+    g.relu = random() % 2 == 0;
+    if (g.valid()) found.push_back(g);
+  }
+  found.push_back({.n = 2, .groups = 1, .in = 200, .out = 140, .h = 5, .w = 6, .kh = 3, .kw = 3});
+  found.push_back({.n = 1,
+                   .groups = 1,
+                   .in = 520,
+                   .out = 100,
+                   .h = 4,
+                   .w = 6,
+                   .kh = 3,
+                   .kw = 3,
+                   .pad_h = 1,
+                   .pad_w = 1,
+                   .relu = true});
+  return found;
+}
+
+/// Kernels and strides of all kinds on small images with as many channels as pixels asks for; few
+/// weights and many, chunks of channels, images that are multiplied one after the other.
+std::vector<Geometry> pixel_geometries(int count, uint32_t seed) {
+  constexpr int64_t kChannels[] = {16, 17, 31, 32, 33, 47, 64, 65, 80};
+  constexpr int64_t kExtent[] = {1, 2, 3, 5, 7, 8, 10, 14};
+  std::mt19937 random(seed);
+  const auto below = [&](uint32_t n) { return static_cast<int64_t>(random() % n); };
+  const auto one_of = [&](const auto& list) { return list[random() % std::size(list)]; };
+  std::vector<Geometry> found;
+  while (static_cast<int>(found.size()) < count) {
+    Geometry g{};
+    g.n = 1 + below(2);
+    g.groups = 1;
+    g.in = one_of(kChannels);
+    g.out = one_of(kChannels);
+    g.h = one_of(kExtent);
+    g.w = one_of(kExtent);
+    g.kh = 1 + below(3);
+    g.kw = random() % 2 == 0 ? g.kh : 1 + below(3);
+    g.pad_h = below(2);
+    g.pad_w = below(3);
+    if (random() % 3 == 0) g.kh = g.kw = 1, g.pad_h = g.pad_w = 0;
+    g.stride_h = 1 + below(3);
+    g.stride_w = random() % 2 == 0 ? g.stride_h : 1 + below(3);
+    g.dil_h = 1 + below(2);
+    g.dil_w = 1 + below(2);
+    g.bias = random() % 2 == 0;
+    g.relu = random() % 2 == 0;
+    if (!g.valid() || g.oh() * g.ow() > 128) continue;
+    found.push_back(g);
+  }
+  found.push_back({.n = 2, .groups = 1, .in = 600, .out = 300, .h = 5, .w = 7, .kh = 1, .kw = 1});
+  found.push_back({.n = 2,
+                   .groups = 1,
+                   .in = 200,
+                   .out = 140,
+                   .h = 6,
+                   .w = 9,
+                   .kh = 3,
+                   .kw = 3,
+                   .stride_h = 2,
+                   .stride_w = 2,
+                   .pad_h = 1,
+                   .pad_w = 1});
+  return found;
+}
+
+TEST_F(ConvKernel, Pixels) {
+  for (const char* isa : sets()) {
+    set_config("LC_MAX_ISA", isa);
+    uint32_t seed = 400;
+    for (const Geometry& g : pixel_geometries(60, 6)) {
+      Convolution<float> conv(g, seed++);
+      for (const char* threads : {"1", "2", "5"}) {
+        set_config("LC_NUM_THREADS", threads);
+        ASSERT_TRUE(conv.run_with("pixels")) << g.name();
+        conv.compare(cat("pixels on ", threads, " threads, ", isa));
+      }
+    }
+  }
+}
+
+TEST_F(ConvKernel, Winograd) {
+  for (const char* isa : sets()) {
+    set_config("LC_MAX_ISA", isa);
+    uint32_t seed = 300;
+    int taken = 0;
+    for (const Geometry& g : winograd_geometries(60, 5)) {
+      Convolution<float> conv(g, seed++);
+      for (const char* threads : {"1", "2", "5"}) {
+        set_config("LC_NUM_THREADS", threads);
+        if (!conv.run_with("winograd")) continue;  // too small an output
+        ++taken;
+        conv.compare(cat("winograd on ", threads, " threads, ", isa));
+      }
+    }
+    EXPECT_GT(taken, 60);
+  }
+}
+
+// Its transforms subtract inputs from each other and add weights up.
+TEST_F(ConvKernel, WinogradKeepsInfinitiesNanAndLargeNumbers) {
+  const Geometry g{.n = 1,
+                   .groups = 1,
+                   .in = 20,
+                   .out = 36,
+                   .h = 11,
+                   .w = 10,
+                   .kh = 3,
+                   .kw = 3,
+                   .pad_h = 1,
+                   .pad_w = 1};
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  for (const char* isa : sets()) {
+    set_config("LC_MAX_ISA", isa);
+    for (const float value : {kInfinity, -kInfinity, NAN, 0x1p127f}) {
+      for (int64_t y = 3; y < 5; ++y)
+        for (int64_t q = 4; q < 6; ++q) {
+          Convolution<float> conv(g, 9);
+          // Alone in its channel, so that a large number adds up to one that float holds.
+          for (int64_t h = 0; h < g.h; ++h)
+            for (int64_t w = 0; w < g.w; ++w) conv.x.at(0, 7, h, w) = 0.0f;
+          conv.weight.for_each([&](int64_t o, int64_t c, int64_t i, int64_t j) {
+            if (c == 7) conv.weight.at(o, c, i, j) = (o + i + j) % 2 == 0 ? 1.0f : -1.0f;
+          });
+          conv.x.at(0, 7, y, q) = value;
+          ASSERT_TRUE(conv.run_with("winograd"));
+          for (int64_t o = 0; o < g.out; ++o)
+            for (int64_t h = 0; h < g.oh(); ++h)
+              for (int64_t w = 0; w < g.ow(); ++w) {
+                const int64_t i = y - h + 1;
+                const int64_t j = q - w + 1;
+                const float got = conv.out.at(0, o, h, w);
+                const bool reached = i >= 0 && i < 3 && j >= 0 && j < 3;
+                const float want = reached ? value * conv.weight.at(o, 7, i, j) : 0.0f;
+                if (!reached)
+                  EXPECT_TRUE(std::fabs(got) < 1e4f)
+                      << value << " at " << o << ' ' << h << ' ' << w;
+                else if (std::isnan(want))
+                  EXPECT_TRUE(std::isnan(got)) << value << " at " << o << ' ' << h << ' ' << w;
+                else
+                  EXPECT_EQ(got, want) << value << " at " << o << ' ' << h << ' ' << w;
+              }
+        }
+    }
+  }
+}
+
 TEST_F(ConvKernel, EachKernelTakesWhatItIsFor) {
   struct Expectation {
     Geometry g;
@@ -335,6 +501,48 @@ TEST_F(ConvKernel, EachKernelTakesWhatItIsFor) {
        false},
       {{.n = 1, .groups = 1, .in = 1, .out = 3, .h = 9, .w = 9, .kh = 3, .kw = 3},
        "depthwise",
+       false},
+      {{.n = 1, .groups = 1, .in = 32, .out = 32, .h = 9, .w = 9, .kh = 3, .kw = 3},
+       "winograd",
+       true},
+      {{.n = 1, .groups = 1, .in = 32, .out = 32, .h = 9, .w = 9, .kh = 3, .kw = 2},
+       "winograd",
+       false},
+      {{.n = 1, .groups = 1, .in = 32, .out = 32, .h = 5, .w = 5, .kh = 3, .kw = 3},
+       "winograd",
+       false},
+      {{.n = 3, .groups = 1, .in = 32, .out = 32, .h = 4, .w = 4, .kh = 3, .kw = 3},
+       "winograd",
+       false},
+      {{.n = 1, .groups = 1, .in = 32, .out = 32, .h = 9, .w = 9, .kh = 3, .kw = 3, .stride_h = 2},
+       "winograd",
+       false},
+      {{.n = 1, .groups = 1, .in = 32, .out = 32, .h = 9, .w = 9, .kh = 3, .kw = 3, .dil_w = 2},
+       "winograd",
+       false},
+      {{.n = 1, .groups = 2, .in = 32, .out = 32, .h = 9, .w = 9, .kh = 3, .kw = 3},
+       "winograd",
+       false},
+      {{.n = 1, .groups = 1, .in = 3, .out = 32, .h = 9, .w = 9, .kh = 3, .kw = 3},
+       "winograd",
+       false},
+      {{.n = 1, .groups = 1, .in = 32, .out = 32, .h = 9, .w = 9, .kh = 3, .kw = 3, .gap = 1},
+       "winograd",
+       false},
+      {{.n = 1, .groups = 1, .in = 32, .out = 32, .h = 9, .w = 9, .kh = 1, .kw = 1},
+       "pixels",
+       true},
+      {{.n = 1, .groups = 1, .in = 32, .out = 32, .h = 12, .w = 12, .kh = 1, .kw = 1},
+       "pixels",
+       false},
+      {{.n = 1, .groups = 1, .in = 32, .out = 32, .h = 40, .w = 40, .kh = 3, .kw = 3},
+       "pixels",
+       false},
+      {{.n = 1, .groups = 1, .in = 3, .out = 32, .h = 9, .w = 9, .kh = 1, .kw = 1},
+       "pixels",
+       false},
+      {{.n = 1, .groups = 1, .in = 32, .out = 32, .h = 9, .w = 9, .kh = 1, .kw = 1, .gap = 1},
+       "pixels",
        false},
       {{.n = 1, .groups = 1, .in = 3, .out = 3, .h = 9, .w = 9, .kh = 3, .kw = 3}, "direct", true},
       {{.n = 1, .groups = 1, .in = 3, .out = 3, .h = 9, .w = 9, .kh = 1, .kw = 1}, "direct", false},

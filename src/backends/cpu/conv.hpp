@@ -62,11 +62,33 @@ inline constexpr int64_t kConvMaxTaps = 128;
 /// Strides and taps that padded planes are made for.
 [[nodiscard]] Support planes_support(const ConvShape& c);
 
+/// Channels of pixels that lie together where lanes are channels (conv_pixels-inl.h).
+inline constexpr int64_t kPixelSlice = 64;
+/// Elements from a transposed pixel to the next: a multiple of 4096 bytes would send the pixels
+/// that are written side by side to one set of L1.
+inline int64_t pixel_pitch(const ConvShape& c) { return (c.group_in + 15) / 16 * 16 + 16; }
+
 /// Outputs as the kernels write them: rows of contiguous elements, one after the other where
 /// `whole_planes`.
 [[nodiscard]] bool output_fits(const View& out, bool whole_planes);
 
+/// What conv2d:direct decides when a call is planned; see conv_direct.cpp.
+struct ConvDirectParams {
+  ConvShape c;
+  PlaneLayout layout;
+  int64_t threads;
+  bool panels;        ///< a task is a panel of output channels, else a band of rows
+  int64_t bands;      ///< of an image
+  int64_t band_rows;  ///< at most
+  int64_t block;      ///< channels whose weights are packed at a time
+  int64_t packed;     ///< workspace elements of packed weights: of all, or of a task's block
+  int64_t planes;     ///< workspace elements of a band's planes, or of all planes
+  int64_t sums;       ///< workspace elements of a task's sums
+};
+
 [[nodiscard]] KernelDef conv_depthwise();
 [[nodiscard]] KernelDef conv_direct();
+[[nodiscard]] KernelDef conv_pixels();
+[[nodiscard]] KernelDef conv_winograd();
 
 }  // namespace lc::cpu

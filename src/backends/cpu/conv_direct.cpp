@@ -25,26 +25,6 @@
 #include "backends/cpu/gemm-inl.h"
 #include "hwy/highway.h"
 
-#ifndef LC_CONV_DIRECT_PARAMS
-#define LC_CONV_DIRECT_PARAMS
-namespace lc::cpu {
-
-struct ConvDirectParams {
-  ConvShape c;
-  PlaneLayout layout;
-  int64_t threads;
-  bool panels;        ///< a task is a panel of output channels, else a band of rows
-  int64_t bands;      ///< of an image
-  int64_t band_rows;  ///< at most
-  int64_t block;      ///< channels whose weights are packed at a time
-  int64_t packed;     ///< workspace elements of packed weights: of all, or of a task's block
-  int64_t planes;     ///< workspace elements of a band's planes, or of all planes
-  int64_t sums;       ///< workspace elements of a task's sums
-};
-
-}  // namespace lc::cpu
-#endif
-
 HWY_BEFORE_NAMESPACE();
 namespace lc::cpu::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;

@@ -1,6 +1,8 @@
 // conv2d's candidates in the order they are tried, and the one that takes every call:
 //
 //   depthwise      conv_depthwise.cpp; one input channel a group
+//   winograd       conv_winograd.cpp; float32, 3x3 at stride 1 with enough channels
+//   pixels         conv_pixels.cpp; float32, small images with enough channels
 //   direct         conv_direct.cpp; kernels and strides of ordinary size, but not 1x1 at stride 1
 //   implicit_gemm  here: out[oc, oh * ow] = weight[oc, c * kh * kw] x columns, the columns of the
 //                  unfolded input packed panel by panel straight into the product (Chellapilla et
@@ -200,6 +202,8 @@ HWY_EXPORT(LaunchImplicitGemm);
 LC_KERNELS(conv2d) {
   using namespace lc::cpu;
   kernels.push_back(conv_depthwise());
+  kernels.push_back(conv_winograd());
+  kernels.push_back(conv_pixels());
   kernels.push_back(conv_direct());
   kernels.push_back({"conv2d", "implicit_gemm", isa_name(), nullptr,
                      LC_KERNEL_PTR(PrepareImplicitGemm), LC_KERNEL_PTR(LaunchImplicitGemm)});
