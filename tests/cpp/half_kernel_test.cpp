@@ -182,7 +182,9 @@ TEST(HalfKernel, StreamingOpsTakeHalvesWithoutAConversionStep) {
         "rms_norm x=@:9x70", "sum x=@:9x70 axes=1", "mean x=@:70x9 axes=0", "max x=@:70:s",
         "argmin x=@:9x70 axis=0", "where condition=bool:9 a=@:9 b=@:9", "copy x=@:9x70:t",
         "concat xs0=@:9 xs1=@:9", "embedding indices=i64:4 weight=@:9x3",
-        "attention q=@:2x1x24 k=@:2x50x24 v=@:2x50x24 mask=@:50"})
+        "attention q=@:2x1x24 k=@:2x50x24 v=@:2x50x24 mask=@:50",
+        "attention q=@:2x9x24 k=@:2x50x24 v=@:2x50x24 mask=@:9x50",
+        "attention q=@:3x70x7 k=@:3x300x7 v=@:3x300x17 causal=1"})
     for (const DType dtype : kHalves) {
       std::string text = line;
       for (size_t at = 0; (at = text.find('@')) != std::string::npos;)
