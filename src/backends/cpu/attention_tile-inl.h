@@ -202,16 +202,33 @@ HWY_INLINE void NarrowRow(const T* from, int64_t n, S* to) {
   std::copy_n(y, n - c, to + c);
 }
 
+/// to[c][r] = from[r][c]: in squares of as many lanes as there are rows and columns for.
+template <typename T, size_t kLanes = hn::MaxLanes(GemmTag<T>())>
+HWY_INLINE void Transpose(const T* from, int64_t stride, int64_t rows, int64_t cols, T* to,
+                          int64_t to_stride) {
+  constexpr bool kSmallest = kLanes * sizeof(T) <= 16;
+  const int64_t whole = kSmallest ? cols : cols - cols % static_cast<int64_t>(kLanes);
+  if (whole > 0) PackTransposed<T, kLanes>(from, stride, rows, whole, to, to_stride);
+  if constexpr (!kSmallest) {
+    if (whole < cols)
+      Transpose<T, kLanes / 2>(from + whole, stride, rows, cols - whole, to + whole * to_stride,
+                               to_stride);
+  }
+}
+
 /// qt[c][r] = from[r][c] scale, rows padded with zeros to `lanes`.
 template <class D, class T = hn::TFromD<D>>
 void PackQueries(D d, const T* from, int64_t stride, int64_t rows, int64_t cols, T scale,
                  int64_t lanes, T* qt) {
   const auto n = static_cast<int64_t>(hn::Lanes(d));
-  PackTransposed<T, hn::MaxLanes(D())>(from, stride, rows, cols, qt, kTile<T>);
+  Transpose(from, stride, rows, cols, qt, kTile<T>);
   const auto s = hn::Set(d, scale);
+  const int64_t last = lanes - n;
+  const auto used = hn::FirstN(d, static_cast<size_t>(rows - last));
   for (int64_t c = 0; c < cols; ++c, qt += kTile<T>) {
-    for (int64_t r = rows; r < lanes; ++r) qt[r] = T{0};
-    for (int64_t l = 0; l < lanes; l += n) hn::Store(hn::Mul(hn::Load(d, qt + l), s), d, qt + l);
+    for (int64_t l = 0; l < last; l += n) hn::Store(hn::Mul(hn::Load(d, qt + l), s), d, qt + l);
+    const auto x = hn::IfThenElseZero(used, hn::Load(d, qt + last));
+    hn::Store(hn::Mul(x, s), d, qt + last);
   }
 }
 

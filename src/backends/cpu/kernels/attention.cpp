@@ -289,12 +289,11 @@ class FlashTask {
       finite = finite && hn::AllTrue(d, hn::Eq(check, hn::Zero(d)));
       hn::Store(check, d, s_.sum + l);
     }
-    constexpr size_t kLanes = hn::MaxLanes(hn::ScalableTag<T>());
     if constexpr (kHalf) {
-      PackTransposed<T, kLanes>(s_.ot, kTile<T>, p_.dv, rows, s_.rows, p_.dv);
+      Transpose(s_.ot, kTile<T>, p_.dv, rows, s_.rows, p_.dv);
       for (int64_t i = 0; i < rows; ++i) NarrowRow(s_.rows + i * p_.dv, p_.dv, to + i * c_.out.s);
     } else {
-      PackTransposed<T, kLanes>(s_.ot, kTile<T>, p_.dv, rows, to, c_.out.s);
+      Transpose(s_.ot, kTile<T>, p_.dv, rows, to, c_.out.s);
     }
     if (finite) return;
     // 0 times a NaN or infinity that a mask hides is NaN: such queries again, key by key.
