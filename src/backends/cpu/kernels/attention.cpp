@@ -482,7 +482,8 @@ void prepare_flash(const OpCall& call, const DeviceInfo& info, Prepared& prepare
   if (half) bytes += std::max(p.d, p.dv) * kTileBytes + p.key_block * (p.d + p.dv) * element;
   // Data that lies past the caches: measured, it starts to matter at a quarter of L3.
   const int64_t elements =
-      p.batch * p.heads * p.sq * (p.d + p.dv) + p.batch * (p.heads / p.group) * p.sk * (p.d + p.dv);
+      p.batch * p.heads * p.sq * (p.d + p.dv) +
+      p.batch * (p.heads / std::max<int64_t>(p.group, 1)) * p.sk * (p.d + p.dv);
   p.far = elements * dtype_size(dtype) > std::max(info.l2_bytes, info.l3_bytes / 4);
   const int64_t items = p.batch * p.heads * ((p.sq + tile - 1) / tile);
   finish(call, info, p, items, bytes, 0.6, prepared);
