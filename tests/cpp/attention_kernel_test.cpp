@@ -227,6 +227,28 @@ TEST(AttentionKernel, LongRows) {
   check_both({.sq = 200, .sk = 20, .d = 8, .dv = 8, .causal = true}, "flash");
 }
 
+TEST(AttentionKernel, DiagonalAtEveryOffsetInTilesAndBlocks) {
+  for (int64_t sq = 1; sq <= 100; sq += 3)
+    check_both({.sq = sq, .sk = sq + sq % 7, .d = 5, .dv = 9, .causal = true}, "flash");
+  check_both({.sq = 300, .sk = 170, .d = 16, .dv = 16, .mask = Mask::kAdd, .causal = true},
+             "flash");
+  check_both({.sq = 170, .sk = 300, .d = 16, .dv = 16, .causal = true}, "flash");
+}
+
+// More than a quarter of most processors' L3: what comes next is prefetched.
+TEST(AttentionKernel, HeadsPastTheCaches) {
+  Problem<float> problem({.batch = 40,
+                          .heads = 12,
+                          .kv_heads = 12,
+                          .sq = 70,
+                          .sk = 150,
+                          .d = 32,
+                          .dv = 32,
+                          .interleaved = true});
+  problem.run_with("flash");
+  problem.compare();
+}
+
 TEST(AttentionKernel, PlannerTakesRowForFewQueries) {
   Problem<float> few({.sq = 1, .sk = 64, .d = 16, .dv = 16});
   OpCall call = few.call("auto");

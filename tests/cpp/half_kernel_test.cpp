@@ -193,6 +193,8 @@ TEST(HalfKernel, TheseOpsTakeHalvesWithoutAConversionStep) {
                            "concat xs0=@:9 xs1=@:9",
                            "embedding indices=i64:4 weight=@:9x3",
                            "attention q=@:2x1x24 k=@:2x50x24 v=@:2x50x24 mask=@:50",
+                           "attention q=@:2x9x24 k=@:2x50x24 v=@:2x50x24 mask=@:9x50",
+                           "attention q=@:3x70x7 k=@:3x300x7 v=@:3x300x17 causal=1",
                            "matmul a=@:1x30 b=@:30x70",
                            "matmul a=@:9x30:t b=@:30x7 bias=@:7",
                            "matmul a=@:3x40x33 b=@:3x33x40:t",

@@ -59,6 +59,7 @@ def test_rows_and_their_peers_are_right(suite: str, eager: peers.Peers) -> None:
         builders.linear(3, 8, 5),
         builders.attention(9, 4),
         builders.attention(7, 4, heads=2, causal=True),
+        builders.attention_of_model(2, 7, 3, 4),
         builders.conv(1, 4, 9, 6, k=3, stride=2, pad=1),
         builders.conv(1, 4, 6, 4, groups=4),
         builders.layer_norm(5, 8),
@@ -93,7 +94,9 @@ def test_suites_have_the_shapes_that_are_asked_for() -> None:
         assert len(found) == len(set(found))
     for name in ("matmul 64x64x64", "matmul 3072x3072x3072", "matmul 4096x1024x4096"):
         assert name in names["kernel"]
-    assert "attention 12x1024x128" in names["kernel"]
+    for name in ("attention 12x1024x128", "attention_causal 12x256x32"):
+        assert name in names["kernel"]
+    assert "attention_of_model 32x12x128x32" in names["kernel"]
     assert "conv_relu 1x3x224x224->64 k7s2" in names["kernel"]
     assert "depthwise_relu 1x144x56x56->144 k3" in names["kernel"]
     assert "linear 4096x1024x1024" in names["ml"]

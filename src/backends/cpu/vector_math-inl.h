@@ -334,14 +334,45 @@ HWY_INLINE V VExp(D d, V x) {
   return vmath::Scale(d, vmath::ExpNear0(d, r), t);
 }
 
-/// 2^x for softmax: x <= 127 (float), 2 ulp; results below the smallest normal number are 0,
-/// -inf gives 0, NaN gives NaN.
+namespace vmath {
+
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
+// x less the integer below it (0 for -inf), and v 2^floor(x), or 0 where x < -126. Two instructions
+// for the five that move an integer into an exponent.
+HWY_INLINE hn::Vec512<float> Fraction(hn::Vec512<float> x) {
+  return hn::Vec512<float>{_mm512_reduce_ps(x.raw, _MM_FROUND_FLOOR)};
+}
+HWY_INLINE hn::Vec256<float> Fraction(hn::Vec256<float> x) {
+  return hn::Vec256<float>{_mm256_reduce_ps(x.raw, _MM_FROUND_FLOOR)};
+}
+template <size_t kN>
+HWY_INLINE hn::Vec128<float, kN> Fraction(hn::Vec128<float, kN> x) {
+  return hn::Vec128<float, kN>{_mm_reduce_ps(x.raw, _MM_FROUND_FLOOR)};
+}
+HWY_INLINE hn::Vec512<float> ScaleNormal(hn::Vec512<float> v, hn::Vec512<float> x) {
+  const auto normal = _mm512_cmp_ps_mask(x.raw, _mm512_set1_ps(-126.0f), _CMP_NLT_UQ);
+  return hn::Vec512<float>{_mm512_maskz_scalef_ps(normal, v.raw, x.raw)};
+}
+HWY_INLINE hn::Vec256<float> ScaleNormal(hn::Vec256<float> v, hn::Vec256<float> x) {
+  const auto normal = _mm256_cmp_ps_mask(x.raw, _mm256_set1_ps(-126.0f), _CMP_NLT_UQ);
+  return hn::Vec256<float>{_mm256_maskz_scalef_ps(normal, v.raw, x.raw)};
+}
+template <size_t kN>
+HWY_INLINE hn::Vec128<float, kN> ScaleNormal(hn::Vec128<float, kN> v, hn::Vec128<float, kN> x) {
+  const auto normal = _mm_cmp_ps_mask(x.raw, _mm_set1_ps(-126.0f), _CMP_NLT_UQ);
+  return hn::Vec128<float, kN>{_mm_maskz_scalef_ps(normal, v.raw, x.raw)};
+}
+#endif
+
+/// As VExp2Fast, in the operations that all targets have.
 template <class D, class V = hn::Vec<D>>
-HWY_INLINE V VExp2Fast(D d, V x) {
+HWY_INLINE V Exp2Portable(D d, V x) {
   using T = hn::TFromD<D>;
   using C = vmath::Constants<T>;
   const hn::RebindToSigned<D> di;
   const V magic = hn::Set(d, C::kRound);
+  // From here on down the exponent's bits are 0, and so is the result.
+  x = ClampBelow(d, x, static_cast<T>(-C::kBias));
   const V t = hn::Add(x, magic);
   const V r = hn::Sub(x, hn::Sub(t, magic));
   // Only the low bits of t hold n; the shift drops those of the magic number.
@@ -351,13 +382,28 @@ HWY_INLINE V VExp2Fast(D d, V x) {
   if constexpr (sizeof(T) == 4) {
     static constexpr T k[] = {1.0f,           0.6931469773f,   0.240222418f,
                               0.05550734056f, 0.009671532796f, 0.001326468225f};
-    p = vmath::Horner<0, 1>(d, r, k);
+    p = Horner<0, 1>(d, r, k);
   } else {
     const V y = hn::Mul(r, hn::Set(d, T{0.69314718055994530942}));
-    p = hn::Add(hn::MulAdd(hn::Mul(y, y), vmath::Poly(d, y, C::kExp), y), hn::Set(d, T{1}));
+    p = hn::Add(hn::MulAdd(hn::Mul(y, y), Poly(d, y, C::kExp), y), hn::Set(d, T{1}));
   }
-  const auto tiny = hn::Lt(x, hn::Set(d, static_cast<T>(1 - C::kBias)));
-  return hn::IfThenZeroElse(tiny, hn::Mul(p, scale));
+  return hn::Mul(p, scale);
+}
+
+}  // namespace vmath
+
+/// 2^x for softmax: x <= 127 (float), 2 ulp; results below the smallest normal number are 0 or
+/// within half an octave of it, -inf gives 0, NaN gives NaN.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V VExp2Fast(D d, V x) {
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
+  if constexpr (sizeof(hn::TFromD<D>) == 4) {
+    static constexpr float k[] = {1.0f,           0.6931524873f,   0.2401527911f,
+                                  0.05583592877f, 0.008973375894f, 0.001885299222f};
+    return vmath::ScaleNormal(vmath::Horner<0, 1>(d, vmath::Fraction(x), k), x);
+  }
+#endif
+  return vmath::Exp2Portable(d, x);
 }
 
 /// e^x for x <= 88 (float), as VExp2Fast.

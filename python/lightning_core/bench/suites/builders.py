@@ -16,6 +16,7 @@ from lightning_core.bench.work import Array, Want, Work, uniform
 __all__ = [
     "NO_WANT",
     "attention",
+    "attention_of_model",
     "binary",
     "conv",
     "cut",
@@ -231,6 +232,41 @@ def attention(s: int, d: int, heads: int = 1, causal: bool = False, want: Want =
         jax=partial(jax_attention, causal=causal),
         peer_view=(lambda x: x[None, None]) if single else None,
         flops=4.0 * heads * pairs * d, reduce=s, want=want,
+    )  # fmt: skip
+
+
+def attention_of_model(batch: int, s: int, heads: int, d: int) -> Work:
+    """Attention as a transformer's layer has it: q, k and v of all heads in one array [batch, s,
+    3, heads, d], the result as [batch, s, heads, d]."""
+
+    def ours(x: Array) -> Any:
+        q, k, v = x.transpose(2, 0, 3, 1, 4)
+        out = np.empty((batch, s, heads, d), np.float32)
+        lc.attention(q, k, v, out=out.transpose(0, 2, 1, 3))
+        return out
+
+    def expected(x: Any) -> Any:
+        return exact.attention(*x.transpose(2, 0, 3, 1, 4)).transpose(0, 2, 1, 3)
+
+    def torch(t: Any) -> Any:
+        def function(x: Any) -> Any:
+            q, k, v = x.permute(2, 0, 3, 1, 4)
+            y = t.nn.functional.scaled_dot_product_attention(q, k, v)
+            return y.transpose(1, 2).contiguous()
+
+        return function
+
+    def jax(j: Any) -> Any:
+        def function(x: Any) -> Any:
+            q, k, v = j.numpy.transpose(x, (2, 0, 3, 1, 4))
+            return j.numpy.transpose(jax_attention(j)(q, k, v), (0, 2, 1, 3))
+
+        return function
+
+    return Work(
+        "attention_of_model", f"{batch}x{heads}x{s}x{d}", uniform((batch, s, 3, heads, d)),
+        ours, exact=expected, torch=torch, jax=jax,
+        flops=4.0 * batch * heads * s * s * d, reduce=s,
     )  # fmt: skip
 
 

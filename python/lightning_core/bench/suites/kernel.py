@@ -18,8 +18,8 @@ SKINNY = [
 ]  # fmt: skip
 TRANSPOSED = [(512, 512, 512), (1024, 1024, 1024)]
 ATTENTION = [(8, 16), (8, 32), (12, 12), (96, 48), (256, 64), (512, 64), (1024, 64)]
-HEADS = [(12, s, d) for s in (128, 512, 1024) for d in (32, 64, 128)]
-CAUSAL = [(1, 1024, 64), (12, 128, 64), (12, 512, 64), (12, 1024, 64)]
+HEADS = [(12, s, d) for s in (128, 256, 512, 1024) for d in (32, 64, 128)]
+MINILM = [(1, 16), (1, 128), (32, 16), (32, 128)]  # batch, tokens; 12 heads of 32, side by side
 CONV = [(1, 3, 16), (1, 3, 24), (2, 3, 16), (1, 3, 28), (1, 3, 32), (2, 3, 32)]
 RESNET = [  # n, ci, h, co, k, stride, pad: every layer of ResNet-18 and ResNet-50, some in batches
     (1, 3, 224, 64, 7, 2, 3), (8, 3, 224, 64, 7, 2, 3),
@@ -63,8 +63,10 @@ def rows(most: int = 0) -> Iterator[Work]:
         yield b.attention(s, d, want=_attention_want(s, 1))
     for heads, s, d in b.cut(HEADS, most):
         yield b.attention(s, d, heads, want=_attention_want(s, heads))
-    for heads, s, d in b.cut(CAUSAL, most):
+    for heads, s, d in b.cut([(1, 1024, 64), *HEADS], most):
         yield b.attention(s, d, heads, causal=True, want=_attention_want(s, heads))
+    for batch, s in b.cut(MINILM, most):
+        yield b.attention_of_model(batch, s, 12, 32)
     for n, ci, h in b.cut(CONV, most):
         yield b.conv(n, ci, h, 16)
     for n, ci, h, co, k, stride, pad in b.cut(RESNET, most):
