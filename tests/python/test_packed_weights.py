@@ -68,6 +68,54 @@ def test_quantised_rows_reach_127_and_err_by_half_a_step() -> None:
     assert (error <= scale[:, None] * (0.5 + 1e-4)).all()
 
 
+FAST = lc.Policy(precision="fast")
+DOT = "no int8 dot instruction"
+
+
+def explain_fast() -> str:
+    with lc.PolicyScope(FAST):
+        return lc.explain_call("linear x=f32:4x64 weight=i8:2x64x48 scale=f32:96")
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 8, 9, 40])
+@pytest.mark.parametrize(("out", "size"), [(1, 1), (48, 3), (67, 130), (300, 517)])
+def test_fast_int8_products_err_by_half_a_step_of_x(rows: int, out: int, size: int) -> None:
+    """Where the processor has the instruction, x is rounded to int8; else nothing changes."""
+    rng = np.random.default_rng(rows + size)
+    x, w, b = values(rng, rows, size), values(rng, out, size), values(rng, out)
+    x[0] = 0
+    x[-1] *= 1e-3
+    q, scale = lc.quantize_weight(w)
+    exact = (x.astype(np.float64) @ q.T.astype(np.float64)) * scale + b
+    with lc.PolicyScope(FAST):
+        got = lc.linear(x, lc.pack_weight(q), b, scale)
+        again = lc.linear(np.asfortranarray(x), lc.pack_weight(q), b, scale)
+    step = np.abs(x).max(axis=1, keepdims=True) / 127
+    weights = np.abs(q.astype(np.float64)).sum(axis=1) * scale
+    bound = step * weights * 0.5 * (1 + 1e-4) + 1e-5 * size**0.5
+    assert (np.abs(got - exact) <= bound).all()
+    np.testing.assert_array_equal(got, again)
+    if DOT not in explain_fast() and size > 3:
+        assert float(np.abs(got - exact)[1:].max(initial=0)) > 0 or rows == 1
+
+
+def test_fast_int8_products_of_values_that_are_not_finite() -> None:
+    x = np.ones((3, 10), np.float32)
+    x[1, 4] = np.inf
+    x[2, 9] = np.nan
+    with lc.PolicyScope(FAST):
+        got = lc.linear(x, lc.pack_weight(np.full((5, 10), 3, np.int8)), None, np.ones(5, "f4"))
+    np.testing.assert_allclose(got[0], 30, rtol=1e-5)
+    assert not np.isfinite(got[1:]).any()
+
+
+def test_int8_products_are_exact_unless_the_policy_is_fast() -> None:
+    exact = lc.explain_call("linear x=f32:4x64 weight=i8:2x64x48 scale=f32:96")
+    assert "linear:stream" in exact.splitlines()[1]
+    if DOT not in explain_fast():
+        assert "linear:int8_dot" in explain_fast().splitlines()[1]
+
+
 def test_the_plan_says_whether_a_weight_is_packed() -> None:
     plain = lc.explain_call("linear x=f32:4x64 weight=f32:96x64")
     assert "the weight is not packed: pack_weight() does it once" in plain

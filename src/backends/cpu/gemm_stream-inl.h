@@ -140,6 +140,18 @@ HWY_INLINE StreamFn<T, W> FindStream(int64_t rows, std::integer_sequence<int, kR
   return kTable[rows - 1];
 }
 
+/// What the `tile`-th of a panel's tiles fetches: a single one, and the first of all, the panel
+/// itself as it comes; of several each a share of the next panel.
+template <typename W>
+HWY_INLINE Soon SoonOf(const PackedWeight<W>& b, const W* panel, const W* next, bool first,
+                       int64_t tile, int64_t tiles) {
+  constexpr int64_t kAheadBytes = 6144;  // what memory needs to deliver: a page or two
+  const int64_t row_bytes = b.width * static_cast<int64_t>(sizeof(W));
+  if (tiles == 1 || (first && tile == 0))
+    return {reinterpret_cast<const char*>(panel) + kAheadBytes, row_bytes};
+  return {reinterpret_cast<const char*>(next) + b.k * tile / tiles * row_bytes, row_bytes / tiles};
+}
+
 /// Columns [col0, col1) of C = A B for rows [row0, row1), then the epilogue; col0 is a multiple of
 /// the tile's width. C's columns are contiguous.
 template <typename T, typename W>
@@ -149,25 +161,17 @@ HWY_INLINE void GemmStream(const GemmSizes& s, const GemmEpilogue<T>& e, const T
   const int64_t NR = PanelWidth<T>();
   const int64_t rows = row1 - row0;
   const int64_t tiles = (rows + kMr - 1) / kMr;
-  const int64_t row_bytes = b.width * static_cast<int64_t>(sizeof(W));
-  constexpr int64_t kAheadBytes = 6144;  // what memory needs to deliver, at a page or two
   for (int64_t col = col0; col < col1; col += NR) {
     const int64_t cols = std::min(NR, col1 - col);
     const W* const panel = b.at(col);
-    const auto* const next =
-        reinterpret_cast<const char*>(b.at(std::min(col + NR, col1 - 1) / NR * NR));
-    const auto soon = [&](int64_t tile) {
-      // One tile reads a panel as it comes. Several share out the next panel among them.
-      if (tiles == 1 || (col == col0 && tile == 0))
-        return Soon{reinterpret_cast<const char*>(panel) + kAheadBytes, row_bytes};
-      return Soon{next + s.k * tile / tiles * row_bytes, row_bytes / tiles};
-    };
+    const W* const next = col + NR < col1 ? b.at(col + NR) : panel;
     for (int64_t i = 0; i < tiles; ++i) {
       const int64_t r0 = row0 + rows * i / tiles;
       const int64_t height = row0 + rows * (i + 1) / tiles - r0;
       T* const to = c + r0 * c_row + col;
       FindStream<T, W>(height, std::make_integer_sequence<int, kMr>())(
-          s.k, a + r0 * a_row, a_row, a_k, panel, b.width, to, c_row, cols, soon(i));
+          s.k, a + r0 * a_row, a_row, a_k, panel, b.width, to, c_row, cols,
+          SoonOf(b, panel, next, col == col0, i, tiles));
       Finish(e, to, c_row, r0, height, col, cols);
     }
   }

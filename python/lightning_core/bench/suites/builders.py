@@ -24,6 +24,7 @@ __all__ = [
     "gemm_transposed",
     "layer_norm",
     "linear",
+    "linear_int8",
     "pack_weights",
     "matrix_sub",
     "reduction",
@@ -101,6 +102,50 @@ def linear(m: int, k: int, n: int, want: Want = NO_WANT, *, packed: bool = True)
         lc.linear, exact=function, once=pack_weights if packed else None,
         numpy=function, torch=lambda t: t.nn.functional.linear, jax=lambda j: function, weights=2,
         flops=2.0 * m * k * n, reduce=k, want=want,
+    )  # fmt: skip
+
+
+def _int8(m: int, k: int, n: int) -> Callable[[np.random.Generator], tuple[Array, ...]]:
+    def inputs(rng: np.random.Generator) -> tuple[Array, ...]:
+        x, w, b = uniform((m, k), (n, k), (n,))(rng)
+        q, scale = lc.quantize_weight(w)
+        return x, q, scale, b
+
+    return inputs
+
+
+class _TorchInt8:
+    """torch's linear layer of an int8 weight that rounds x as well; packed at the first call."""
+
+    def __init__(self, torch: Any) -> None:
+        self._torch = torch
+        self._packed: Any = None
+
+    def __call__(self, x: Any, q: Any, scale: Any, b: Any) -> Any:
+        ops = self._torch.ops.quantized
+        if self._packed is None:
+            zeros = self._torch.zeros(len(scale), dtype=self._torch.int64)
+            w = self._torch._make_per_channel_quantized_tensor(q, scale.double(), zeros, 0)
+            self._packed = ops.linear_prepack(w, b)
+        return ops.linear_dynamic(x, self._packed)
+
+
+def linear_int8(m: int, k: int, n: int, *, fast: bool) -> Work:
+    """x [m, k] by an int8 weight with one factor a row; `fast` rounds x to int8 as well."""
+
+    def function(x: Any, q: Any, scale: Any, b: Any) -> Any:
+        return x @ (q * scale[:, None]).T + b
+
+    def ours(x: Array, w: Any, scale: Array, b: Array) -> Any:
+        return lc.linear(x, w, b, scale, policy=policy)
+
+    policy = lc.Policy(precision="fast" if fast else "exact")
+    return Work(
+        "linear_int8_fast" if fast else "linear_int8", f"{m}x{k}x{n}", _int8(m, k, n), ours,
+        exact=function, torch=_TorchInt8 if fast else lambda t: function, weights=3,
+        once=lambda x, q, scale, b: (x, lc.pack_weight(q), scale, b), compiled=not fast,
+        flops=2.0 * m * k * n, reduce=k,
+        bound=k / 127 if fast else None,  # half a step of x a term, and as much for torch's 7 bits
     )  # fmt: skip
 
 

@@ -16,6 +16,8 @@ SKINNY = [
     (1024, 1024, 8), (4096, 1024, 16),  # few columns
     (1024, 8, 1024), (2048, 16, 2048),  # short sums
 ]  # fmt: skip
+LINEAR = [(1, 1024, 4096), (8, 1024, 4096), (16, 384, 1536), (128, 384, 1536)]
+INT8 = [(1, 1024, 4096), (1, 4096, 4096), (8, 1024, 4096), (8, 4096, 4096)]
 TRANSPOSED = [(512, 512, 512), (1024, 1024, 1024)]
 ATTENTION = [(8, 16), (8, 32), (12, 12), (96, 48), (256, 64), (512, 64), (1024, 64)]
 HEADS = [(12, s, d) for s in (128, 256, 512, 1024) for d in (32, 64, 128)]
@@ -56,6 +58,12 @@ def rows(most: int = 0) -> Iterator[Work]:
         yield b.gemm(m, k, n, _gemm_want(m))
     for m, k, n in b.cut(SKINNY, most):
         yield b.gemm(m, k, n)
+    for m, k, n in b.cut(LINEAR, most):
+        yield b.linear(m, k, n)
+        yield b.linear(m, k, n, packed=False)
+    for m, k, n in b.cut(INT8, most):
+        for fast in (False, True):
+            yield b.linear_int8(m, k, n, fast=fast)
     for m, k, n in b.cut(TRANSPOSED, most):
         for which in ("tn", "nt", "tt"):
             yield b.gemm_transposed(m, k, n, which)
