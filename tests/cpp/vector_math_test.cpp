@@ -311,7 +311,8 @@ INSTANTIATE_TEST_SUITE_P(Unary, VectorMath,
 template <typename T>
 void check_signs() {
   // -0 and tiny arguments keep their sign where the function is odd.
-  for (const char* name : {"expm1", "log1p", "sin", "tanh", "erf", "floor", "ceil", "round", "neg"}) {
+  for (const char* name :
+       {"expm1", "log1p", "sin", "tanh", "erf", "floor", "ceil", "round", "neg"}) {
     int index = 0;
     while (std::string(kFunctions[index].name) != name) ++index;
     std::vector<T> x(64, T(-0.0)), y(64);
