@@ -29,6 +29,24 @@ inline constexpr int kPixelRows = 12;
 inline constexpr int kPixelRows = kMr;
 #endif
 
+/// Rows [row0, row0 + rows) of an image, of outputs or of tiles of them.
+struct RowsOfImage {
+  int64_t image, row0, rows;
+};
+
+/// The index-th of blocks of nearly equal height, n to an image of `height` rows.
+[[nodiscard]] HWY_INLINE RowsOfImage BlockOfRows(int64_t index, int64_t n, int64_t height) {
+  const int64_t i = index % n;
+  const int64_t row0 = height * i / n;
+  return {index / n, row0, height * (i + 1) / n - row0};
+}
+
+/// Lanes of a panel of output channels: two vectors, or one that holds the last of them.
+[[nodiscard]] HWY_INLINE int64_t PanelLanes(const ConvShape& c, int64_t panel) {
+  const int64_t N = VectorLanes<float>();
+  return c.group_out - panel * 2 * N > N ? 2 * N : N;
+}
+
 /// c = a b (+ c): rows of pixels by one or two vectors of output channels.
 struct PixelTile {
   const float* a;   ///< rows kPixelSlice apart

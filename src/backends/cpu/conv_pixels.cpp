@@ -79,20 +79,6 @@ class ConvPixels {
   HWY_INLINE void Run() const { p_.panels ? Panels() : Bands(); }
 
  private:
-  struct Block {
-    int64_t image, row0, rows;  // output rows
-  };
-  /// The index-th block where an image has n.
-  [[nodiscard]] HWY_INLINE Block BlockOf(int64_t index, int64_t n) const {
-    const int64_t i = index % n;
-    const int64_t row0 = c_.oh * i / n;
-    return {index / n, row0, c_.oh * (i + 1) / n - row0};
-  }
-  [[nodiscard]] HWY_INLINE int64_t Width(int64_t panel) const {
-    const int64_t N = VectorLanes<float>();
-    return c_.group_out - panel * 2 * N > N ? 2 * N : N;
-  }
-
   HWY_INLINE void Bands() const {
     const int64_t channels = c_.group_in;
     const int64_t panel_weights = c_.taps() * channels * 2 * VectorLanes<float>();
@@ -101,7 +87,7 @@ class ConvPixels {
       PackWeights(panel, 0, channels, weights_ + panel * panel_weights);
     });
     ForPieces(p_.threads, c_.n * p_.blocks(), [&](int64_t task, int64_t t) HWY_ATTR {
-      const Block b = BlockOf(task, p_.blocks());
+      const RowsOfImage b = BlockOfRows(task, p_.blocks(), c_.oh);
       float* const rows = rows_ + t * p_.rows;
       float* const sums = sums_ + t * p_.sums;
       Unfold(b, pixels_ + t * p_.pixels, rows, pixels);
@@ -117,9 +103,9 @@ class ConvPixels {
     const int64_t image = c_.oh * c_.ow;
     const int64_t pixels = c_.n * image;
     const int64_t blocks = c_.n * p_.blocks();
-    const auto first_pixel = [&](const Block& b) { return b.image * image + b.row0 * c_.ow; };
+    const auto first_pixel = [&](const RowsOfImage& b) { return b.image * image + b.row0 * c_.ow; };
     ForPieces(p_.threads, c_.n * p_.shares(), [&](int64_t i, int64_t t) HWY_ATTR {
-      const Block b = BlockOf(i, p_.shares());
+      const RowsOfImage b = BlockOfRows(i, p_.shares(), c_.oh);
       Unfold(b, pixels_ + t * p_.pixels, rows_ + first_pixel(b) * kPixelSlice, pixels);
     });
     ForPieces(p_.threads, panels_, [&](int64_t panel, int64_t t) HWY_ATTR {
@@ -128,10 +114,10 @@ class ConvPixels {
         const int64_t channels = std::min(p_.chunk, c_.group_in - c0);
         PackWeights(panel, c0, channels, weights);
         for (int64_t i = 0; i < blocks; ++i) {
-          const Block b = BlockOf(i, p_.blocks());
+          const RowsOfImage b = BlockOfRows(i, p_.blocks(), c_.oh);
           // Sums of several chunks are kept of all pixels, else of a block.
-          float* const sums =
-              sums_ + t * p_.sums + (p_.chunk < c_.group_in ? first_pixel(b) * Width(panel) : 0);
+          float* const sums = sums_ + t * p_.sums +
+                              (p_.chunk < c_.group_in ? first_pixel(b) * PanelLanes(c_, panel) : 0);
           Multiply(panel, weights, c0, channels, rows_ + first_pixel(b) * kPixelSlice, pixels,
                    b.rows * c_.ow, sums,
                    i == 0 ? WeightsAfter(c_, w_, panel, 2 * VectorLanes<float>(), c0, p_.chunk,
@@ -150,7 +136,7 @@ class ConvPixels {
     constexpr size_t kLanes = hn::MaxLanes(GemmTag<float>());
     const GemmTag<float> d;
     const int64_t N = VectorLanes<float>();
-    const int64_t width = Width(panel);
+    const int64_t width = PanelLanes(c_, panel);
     const int64_t taps = c_.taps();
     const int64_t row = c_.group_in * taps;
     alignas(64) float some[kSome * kLanes];
@@ -185,7 +171,7 @@ class ConvPixels {
   }
 
   /// The block's rows of the product: to[tap][slice][pixel][channel]. `all`: pixels of a slice.
-  HWY_NOINLINE void Unfold(const Block& b, float* HWY_RESTRICT pixels, float* HWY_RESTRICT to,
+  HWY_NOINLINE void Unfold(const RowsOfImage& b, float* HWY_RESTRICT pixels, float* HWY_RESTRICT to,
                            int64_t all) const {
     const int64_t N = VectorLanes<float>();
     const float* const x = x_ + b.image * c_.x_n;
@@ -236,7 +222,7 @@ class ConvPixels {
   HWY_NOINLINE void Multiply(int64_t panel, const float* weights, int64_t c0, int64_t channels,
                              const float* rows, int64_t all, int64_t count, float* sums,
                              const WeightsAhead& next) const {
-    const int64_t width = Width(panel);
+    const int64_t width = PanelLanes(c_, panel);
     const int64_t parts = (count + kPixelRows - 1) / kPixelRows;
     PixelTile t{};
     t.a_slice = all * kPixelSlice;
@@ -256,12 +242,12 @@ class ConvPixels {
     }
   }
 
-  HWY_NOINLINE void Store(int64_t panel, const Block& b, const float* sums) const {
+  HWY_NOINLINE void Store(int64_t panel, const RowsOfImage& b, const float* sums) const {
     const int64_t oc = panel * 2 * VectorLanes<float>();
     const int64_t n = b.rows * c_.ow;
-    const int64_t channels = std::min(Width(panel), c_.group_out - oc);
+    const int64_t channels = std::min(PanelLanes(c_, panel), c_.group_out - oc);
     float* const out = out_ + b.image * c_.o_n + oc * c_.o_c + b.row0 * c_.ow;
-    StorePlanes(sums, Width(panel), n, channels, out, c_.o_c);
+    StorePlanes(sums, PanelLanes(c_, panel), n, channels, out, c_.o_c);
     if (rest_.any())
       for (int64_t i = 0; i < channels; ++i) Finish(rest_, out + i * c_.o_c, 0, 0, 1, 0, n);
   }

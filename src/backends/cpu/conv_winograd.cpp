@@ -102,19 +102,6 @@ class ConvWinograd {
   }
 
  private:
-  struct Block {
-    int64_t image, row0, rows;  // tile rows
-  };
-  /// The index-th block where an image has n.
-  [[nodiscard]] HWY_INLINE Block BlockOf(int64_t index, int64_t n) const {
-    const int64_t i = index % n;
-    const int64_t row0 = p_.rows * i / n;
-    return {index / n, row0, p_.rows * (i + 1) / n - row0};
-  }
-  [[nodiscard]] HWY_INLINE int64_t Width(int64_t panel) const {
-    const int64_t N = VectorLanes<float>();
-    return c_.group_out - panel * 2 * N > N ? 2 * N : N;
-  }
   [[nodiscard]] HWY_INLINE int64_t PanelWeights(int64_t channels) const {
     return 16 * winograd_component(channels * 2 * VectorLanes<float>());
   }
@@ -126,7 +113,7 @@ class ConvWinograd {
       TransformWeights(panel, 0, channels, weights_ + panel * PanelWeights(channels));
     });
     ForPieces(p_.threads, c_.n * p_.blocks(), [&](int64_t task, int64_t t) HWY_ATTR {
-      const Block b = BlockOf(task, p_.blocks());
+      const RowsOfImage b = BlockOfRows(task, p_.blocks(), p_.rows);
       float* const from = tiles_ + t * p_.tiles;
       float* const sums = products_ + t * p_.products;
       TransformTiles(b, pixels_ + t * p_.pixels, from, tiles);
@@ -142,24 +129,24 @@ class ConvWinograd {
     const int64_t tiles_image = p_.rows * p_.columns;
     const int64_t tiles = c_.n * tiles_image;
     const int64_t blocks = c_.n * p_.blocks();
-    const auto first_tile = [&](const Block& b) {
+    const auto first_tile = [&](const RowsOfImage& b) {
       return b.image * tiles_image + b.row0 * p_.columns;
     };
     ForPieces(p_.threads, c_.n * p_.shares(), [&](int64_t i, int64_t t) HWY_ATTR {
-      const Block b = BlockOf(i, p_.shares());
+      const RowsOfImage b = BlockOfRows(i, p_.shares(), p_.rows);
       TransformTiles(b, pixels_ + t * p_.pixels, tiles_ + first_tile(b) * kPixelSlice, tiles);
     });
     ForPieces(p_.threads, panels_, [&](int64_t panel, int64_t t) HWY_ATTR {
       float* const weights = weights_ + t * p_.weights;
       float* const products = products_ + t * p_.products;
-      const int64_t width = Width(panel);
+      const int64_t width = PanelLanes(c_, panel);
       // Sums of several chunks are kept of all tiles, else of a block.
       const int64_t kept = p_.chunk < c_.group_in ? tiles : p_.block * p_.columns;
       for (int64_t c0 = 0; c0 < c_.group_in; c0 += p_.chunk) {
         const int64_t channels = std::min(p_.chunk, c_.group_in - c0);
         TransformWeights(panel, c0, channels, weights);
         for (int64_t i = 0; i < blocks; ++i) {
-          const Block b = BlockOf(i, p_.blocks());
+          const RowsOfImage b = BlockOfRows(i, p_.blocks(), p_.rows);
           const int64_t first = first_tile(b);
           float* const sums = products + (kept == tiles ? first * width : 0);
           Multiply(panel, weights, c0, channels, tiles_ + first * kPixelSlice, tiles,
@@ -182,7 +169,7 @@ class ConvWinograd {
     const GemmTag<float> d;
     using V = hn::Vec<decltype(d)>;
     const int64_t N = VectorLanes<float>();
-    const int64_t width = Width(panel);
+    const int64_t width = PanelLanes(c_, panel);
     const int64_t step = winograd_component(channels * width);
     const int64_t row = c_.group_in * 9;
     const V half = hn::Set(d, 0.5f);
@@ -225,7 +212,7 @@ class ConvWinograd {
   }
 
   /// V = B^T d B of the block's tiles: to[component][slice][tile][channel]. `tiles`: of a slice.
-  HWY_NOINLINE void TransformTiles(const Block& b, float* pixels, float* HWY_RESTRICT to,
+  HWY_NOINLINE void TransformTiles(const RowsOfImage& b, float* pixels, float* HWY_RESTRICT to,
                                    int64_t tiles) const {
     const GemmTag<float> d;
     using V = hn::Vec<decltype(d)>;
@@ -281,7 +268,7 @@ class ConvWinograd {
   HWY_NOINLINE void Multiply(int64_t panel, const float* weights, int64_t c0, int64_t channels,
                              const float* tiles, int64_t all_tiles, int64_t count, float* sums,
                              int64_t kept, const WeightsAhead& next) const {
-    const int64_t width = Width(panel);
+    const int64_t width = PanelLanes(c_, panel);
     const int64_t w_step = winograd_component(channels * width);
     const int64_t t_step = winograd_tiles(c_, all_tiles);
     const int64_t s_step = winograd_component(kept * width);
@@ -305,12 +292,13 @@ class ConvWinograd {
   }
 
   /// Y = A^T M A, bias and ReLU; `outputs` holds the block's before they are transposed.
-  HWY_NOINLINE void TransformBack(int64_t panel, const Block& b, const float* HWY_RESTRICT sums,
-                                  int64_t kept, float* HWY_RESTRICT outputs) {
+  HWY_NOINLINE void TransformBack(int64_t panel, const RowsOfImage& b,
+                                  const float* HWY_RESTRICT sums, int64_t kept,
+                                  float* HWY_RESTRICT outputs) {
     const GemmTag<float> d;
     using V = hn::Vec<decltype(d)>;
     const int64_t N = VectorLanes<float>();
-    const int64_t width = Width(panel);
+    const int64_t width = PanelLanes(c_, panel);
     const int64_t step = winograd_component(kept * width);
     const int64_t oc0 = panel * 2 * N;
     const int64_t y0 = 2 * b.row0;
