@@ -159,16 +159,24 @@ template <typename T, typename W>
 void RunStream(const MatmulPlan& p, const Launch& l) {
   const GemmEpilogue<T> e = EpilogueOf<T>(p, l);
   const PackedWeight<W> b{l.in[1].ptr<const W>(), p.s.k, p.panel};
-  const int64_t row_blocks = (p.s.m + p.blocks.mc - 1) / p.blocks.mc;
-  const auto part = [&](int64_t col0, int64_t col1) HWY_ATTR {
-    for (int64_t i = 0; i < row_blocks; ++i)
+  const auto part = [&](int64_t row0, int64_t row1, int64_t col0, int64_t col1) HWY_ATTR {
+    const int64_t rows = row1 - row0;
+    const int64_t blocks = (rows + p.blocks.mc - 1) / p.blocks.mc;
+    for (int64_t i = 0; i < blocks; ++i)
       GemmStream(p.s, e, l.in[0].ptr<const T>(), p.a_row, p.a_k, b, l.out[0].ptr<T>(), p.c_row,
-                 p.s.m * i / row_blocks, p.s.m * (i + 1) / row_blocks, col0, col1);
+                 row0 + rows * i / blocks, row0 + rows * (i + 1) / blocks, col0, col1);
   };
-  if (p.threads > 1)
-    parallel_ranges(p.s.n, PanelWidth<T>(), part);
+  // A thread's share is columns, so that each weight is read by one; with many rows rows, of which
+  // equal shares differ less and fit nearer caches.
+  constexpr int64_t kManyRows = 256;  // a thread
+  if (p.threads <= 1)
+    part(0, p.s.m, 0, p.s.n);
+  else if (p.s.m >= p.threads * kManyRows)
+    parallel_ranges(p.s.m, int64_t{kMr},
+                    [&](int64_t begin, int64_t end) HWY_ATTR { part(begin, end, 0, p.s.n); });
   else
-    part(0, p.s.n);
+    parallel_ranges(p.s.n, PanelWidth<T>(),
+                    [&](int64_t begin, int64_t end) HWY_ATTR { part(0, p.s.m, begin, end); });
 }
 
 template <typename T, typename W>

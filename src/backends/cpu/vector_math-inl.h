@@ -613,12 +613,10 @@ template <class D, class V = hn::Vec<D>>
 HWY_INLINE V VGelu(D d, V x) {
   using T = hn::TFromD<D>;
   // max(x, 0) - |x| Phi(-|x|): from the tail, so that small results keep their relative accuracy.
-  const V half = hn::Set(d, T{0.5});
-  const V a = hn::Abs(x);
-  // -|x| / 2, held above -inf on the right, where the tail is 0: -inf * 0 is for the left alone.
-  const V h = vmath::MinOrSecond(d, hn::Mul(x, half),
-                                 hn::Mul(vmath::ClampAbove(d, a, T{64}), hn::Set(d, T{-0.5})));
-  return hn::MulAdd(h, vmath::Erfc<true>(d, a), VRelu(d, x));
+  // The maximum as x - min(x, 0), which is NaN for -inf, as -inf * Phi(-inf) is.
+  const V a = vmath::ClampAbove(d, hn::Abs(x), T{64});
+  const V positive = hn::Sub(x, vmath::MinOrSecond(d, x, hn::Zero(d)));
+  return hn::MulAdd(hn::Mul(a, hn::Set(d, T{-0.5})), vmath::Erfc<true>(d, a), positive);
 }
 
 template <class D, class V = hn::Vec<D>>
