@@ -359,12 +359,12 @@ HWY_INLINE void GemmDirect(const GemmSizes& s, const GemmEpilogue<T>& e, const T
   }
 }
 
-/// B of an ordinary matrix.
-template <typename T>
+/// B of an ordinary matrix; elements of float16 and bfloat16 are converted as they are packed.
+template <typename T, typename TB = T>
 struct MatrixB {
-  const T* b;
+  const TB* b;
   int64_t row, col;
-  [[nodiscard]] HWY_INLINE const T* at(int64_t p0, int64_t c0) const {
+  [[nodiscard]] HWY_INLINE const TB* at(int64_t p0, int64_t c0) const {
     return b + p0 * row + c0 * col;
   }
   /// True where several panels are packed faster together than one by one.
@@ -372,7 +372,7 @@ struct MatrixB {
   /// The i-th of n shares of what pack() will read.
   [[nodiscard]] HWY_INLINE Ahead ahead(int64_t p0, int64_t kc, int64_t c0, int64_t cols, int64_t i,
                                        int64_t n) const {
-    constexpr auto kSize = static_cast<int64_t>(sizeof(T));
+    constexpr auto kSize = static_cast<int64_t>(sizeof(TB));
     const auto lines = [](int64_t count) { return (count * kSize + kLineBytes - 1) / kLineBytes; };
     if (col == 1) return {at(p0 + kc * i / n, c0), lines(cols), row * kSize};
     if (row == 1) return {at(p0, c0 + cols * i / n), lines(kc), col * kSize};
@@ -381,7 +381,7 @@ struct MatrixB {
   /// Rows [p0, p0 + kc), columns [c0, c0 + cols) to panels of NR columns.
   HWY_INLINE void pack(int64_t p0, int64_t kc, int64_t c0, int64_t cols, T* to) const {
     const int64_t NR = PanelWidth<T>();
-    const T* const from = at(p0, c0);
+    const TB* const from = at(p0, c0);
     const int64_t panels = cols / NR;
     if (col != 1) {
       for (int64_t j = 0; j < cols; j += NR)
@@ -392,13 +392,13 @@ struct MatrixB {
     const GemmTag<T> d;
     const int64_t N = VectorLanes<T>();
     for (int64_t p = 0; p < kc; ++p) {
-      const T* HWY_RESTRICT s = from + p * row;
+      const TB* HWY_RESTRICT s = from + p * row;
       T* HWY_RESTRICT o = to + p * NR;
       for (int64_t j = 0; j < panels; ++j, s += NR, o += NR * kc) {
         HWY_UNROLL(3)
-        for (int v = 0; v < kNv; ++v) hn::StoreU(hn::LoadU(d, s + v * N), d, o + v * N);
+        for (int v = 0; v < kNv; ++v) hn::StoreU(LoadFloats(d, s + v * N), d, o + v * N);
       }
-      for (int64_t j = 0; j < cols - panels * NR; ++j) o[j] = s[j];
+      for (int64_t j = 0; j < cols - panels * NR; ++j) o[j] = ToFloat(s[j]);
     }
   }
 };

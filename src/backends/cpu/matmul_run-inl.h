@@ -213,8 +213,6 @@ inline Support RepackedTakes(const MatmulPlan& p, const DeviceInfo&) {
   return Support::yes();
 }
 
-inline Support PackedTakes(const MatmulPlan&, const DeviceInfo&) { return Support::yes(); }
-
 inline Support DotsTakes(const MatmulPlan& p, const DeviceInfo&) {
   constexpr int64_t kMostRows = 6;  // more pay for packing b
   if (p.b_k != 1 || p.a_k != 1) return Support::no("a sum's terms are apart");
@@ -292,34 +290,28 @@ inline void PrepareStream(MatmulPlan p, const DeviceInfo& info, Prepared& out) {
   out.set(p);
 }
 
-/// The function of a plan with a packed or narrow weight, by its dtypes.
-template <template <typename, typename> class Run>
-void LaunchPanels(const Launch& l) {
-  const auto& p = l.prepared.get<MatmulPlan>();
-  if (p.dtype == DType::kFloat64 && p.b_dtype == DType::kFloat64)
-    Run<double, double>::run(p, l);
+/// f(T{}, W{}) for x and sums of T and a packed or narrow weight of W.
+template <typename F>
+HWY_INLINE void WithWeight(const MatmulPlan& p, F&& f) {
+  if (p.dtype == DType::kFloat64)
+    f(double{}, double{});
   else if (p.b_dtype == DType::kInt8)
-    Run<float, int8_t>::run(p, l);
+    f(float{}, int8_t{});
   else
-    Run<float, float>::run(p, l);
+    f(float{}, float{});
 }
-template <typename T, typename W>
-struct StreamRun {
-  static void run(const MatmulPlan& p, const Launch& l) { RunStream<T, W>(p, l); }
-};
-template <typename T, typename W>
-struct RepackedRun {
-  static void run(const MatmulPlan& p, const Launch& l) { RunRepacked<T, W>(p, l); }
-};
 
+inline void LaunchStream(const Launch& l) {
+  const auto& p = l.prepared.get<MatmulPlan>();
+  WithWeight(p, [&]<typename T, typename W>(T, W) { RunStream<T, W>(p, l); });
+}
 inline void LaunchRepacked(const Launch& l) {
   const auto& p = l.prepared.get<MatmulPlan>();
   if (p.dtype == DType::kFloat64 && p.b_dtype == DType::kInt8)
     RunRepacked<double, int8_t>(p, l);
   else
-    LaunchPanels<RepackedRun>(l);
+    WithWeight(p, [&]<typename T, typename W>(T, W) { RunRepacked<T, W>(p, l); });
 }
-inline void LaunchStream(const Launch& l) { LaunchPanels<StreamRun>(l); }
 inline void LaunchGemv(const Launch& l) { LaunchPlan<RunGemv<float>, RunGemv<double>>(l); }
 inline void LaunchDots(const Launch& l) { LaunchPlan<RunDots<float>, RunDots<double>>(l); }
 inline void LaunchDirect(const Launch& l) { LaunchPlan<RunDirect<float>, RunDirect<double>>(l); }

@@ -19,10 +19,10 @@ Support SupportsPlan(const OpCall& call, const DeviceInfo& info) {
   return kTakes(kDescribe(call), info);
 }
 
-/// kPanels: packed and narrow weights as well.
-template <Takes kTakes, bool kPanels>
+/// Of linear, by a candidate that reads a plain weight.
+template <Takes kTakes>
 Support LinearSupports(const OpCall& call, const DeviceInfo& info) {
-  if (Support plain = plain_weight(call); !kPanels && !plain) return plain;
+  if (Support plain = plain_weight(call); !plain) return plain;
   return kTakes(linear_plan(call), info);
 }
 
@@ -50,22 +50,20 @@ Support MatmulDirectSupports(const OpCall& c, const DeviceInfo& i) {
   return SupportsPlan<matmul_plan, DirectTakes>(c, i);
 }
 Support LinearGemvSupports(const OpCall& c, const DeviceInfo& i) {
-  return LinearSupports<GemvTakes, false>(c, i);
+  return LinearSupports<GemvTakes>(c, i);
 }
 Support LinearDotsSupports(const OpCall& c, const DeviceInfo& i) {
-  return LinearSupports<DotsTakes, false>(c, i);
+  return LinearSupports<DotsTakes>(c, i);
 }
 Support LinearDirectSupports(const OpCall& c, const DeviceInfo& i) {
-  return LinearSupports<DirectTakes, false>(c, i);
+  return LinearSupports<DirectTakes>(c, i);
 }
-Support LinearPackedSupports(const OpCall& c, const DeviceInfo& i) {
-  return LinearSupports<PackedTakes, false>(c, i);
-}
+Support LinearPackedSupports(const OpCall& c, const DeviceInfo&) { return plain_weight(c); }
 Support LinearStreamSupports(const OpCall& c, const DeviceInfo& i) {
-  return LinearSupports<StreamTakes, true>(c, i);
+  return SupportsPlan<linear_plan, StreamTakes>(c, i);
 }
 Support LinearRepackedSupports(const OpCall& c, const DeviceInfo& i) {
-  return LinearSupports<RepackedTakes, true>(c, i);
+  return SupportsPlan<linear_plan, RepackedTakes>(c, i);
 }
 void MatmulGemvPrepare(const OpCall& c, const DeviceInfo& i, Prepared& p) {
   PreparePlan<false, PrepareGemv>(c, i, p);

@@ -6,7 +6,6 @@
 #include "hwy/foreach_target.h"
 #include "backends/cpu/convert.hpp"
 #include "backends/cpu/gemm_bf16.hpp"
-#include "backends/cpu/gemm_half-inl.h"
 #include "backends/cpu/matmul_run-inl.h"
 #include "hwy/highway.h"
 
@@ -102,8 +101,8 @@ void HalfPacked(const MatmulPlan& p, const Launch& l) {
   auto* const workspace = static_cast<float*>(l.workspace);
   ForEachProduct<float, TB>(p, l,
                             [&](const float* a, const TB* b, float* c, int64_t slot) HWY_ATTR {
-                              const HalfMatrixB<TB> from_b{b, p.b_k, p.b_col};
-                              const Product<float, HalfMatrixB<TB>> g{
+                              const MatrixB<float, TB> from_b{b, p.b_k, p.b_col};
+                              const Product<float, MatrixB<float, TB>> g{
                                   p.s, p.blocks, e, a, p.a_row, p.a_k, c, p.c_row, p.c_col, from_b};
                               GemmPacked(g, workspace + slot * p.slot, p.threads);
                             });
@@ -128,8 +127,6 @@ LC_LAUNCH_HALF(HalfPacked)
 inline Support HalvesOnly(const MatmulPlan& p) {
   if (p.dtype != DType::kBFloat16 && p.dtype != DType::kFloat16)
     return Support::no("the operands are not float16 or bfloat16");
-  if (p.panel != 0) return Support::no("the weight is packed");
-  if (p.b_dtype == DType::kInt8) return Support::no("the weight is int8");
   return Support::yes();
 }
 inline Support NoDot(const MatmulPlan& p) {
@@ -191,6 +188,7 @@ inline int64_t DecidePacked(MatmulPlan& p, const DeviceInfo& info) {
     return takes(half_plan<false>(c).p, info);                                         \
   }                                                                                    \
   Support Linear##name##Supports(const OpCall& c, const DeviceInfo& info) {            \
+    if (Support plain = plain_weight(c); !plain) return plain;                         \
     return takes(half_plan<true>(c).p, info);                                          \
   }                                                                                    \
   void Matmul##name##Prepare(const OpCall& c, const DeviceInfo& info, Prepared& out) { \
