@@ -74,4 +74,17 @@ bool output_fits(const View& o, bool whole_planes) {
   return rows && (!whole_planes || o.shape[2] <= 1 || o.strides[2] == o.shape[3]);
 }
 
+Support channel_lanes_support(const ConvShape& c) {
+  // Of input and output: fewer leave lanes empty and do not pay for the transposes.
+  constexpr int64_t kLeastChannels = 16;
+  if (c.dtype != DType::kFloat32) return Support::no("not float32");
+  if (c.groups != 1) return Support::no("more than one group");
+  if (c.group_in < kLeastChannels || c.group_out < kLeastChannels)
+    return Support::no(cat(c.group_in, " to ", c.group_out, " channels, below ", kLeastChannels));
+  if (c.n * c.oh * c.ow == 0) return Support::no("nothing to multiply");
+  if (c.h > 1 && c.x_h != c.w) return Support::no("rows of x are apart");
+  if (c.w > 1 && c.x_w != 1) return Support::no("columns of x are apart");
+  return planes_support(c);
+}
+
 }  // namespace lc::cpu

@@ -61,6 +61,9 @@ inline constexpr int64_t kConvMaxTaps = 128;
 [[nodiscard]] PlaneLayout plane_layout(const ConvShape& c, int64_t band_rows, int64_t lanes);
 /// Strides and taps that padded planes are made for.
 [[nodiscard]] Support planes_support(const ConvShape& c);
+/// Yes where channels may be the lanes and images are transposed for it: float32, one group, enough
+/// channels, planes whose rows follow one another.
+[[nodiscard]] Support channel_lanes_support(const ConvShape& c);
 
 /// Channels of pixels that lie together where lanes are channels (conv_pixels-inl.h).
 inline constexpr int64_t kPixelSlice = 64;

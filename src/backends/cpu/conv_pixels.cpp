@@ -277,7 +277,6 @@ HWY_EXPORT(PixelsWidth);
 namespace {
 
 constexpr double kWorthSharingFlops = 4e5;  // about 3 us of one core
-constexpr int64_t kLeastChannels = 16;      // of input and output, for lanes to be filled
 // Output pixels of an image from which on kernels whose lanes are pixels fill their vectors, and
 // save the transposes: of a product with the image itself, and of all other calls.
 constexpr int64_t kMostPlainPixels = 128;
@@ -285,18 +284,12 @@ constexpr int64_t kMostPixels = 256;
 
 Support supports(const OpCall& call, const DeviceInfo&) {
   const ConvShape c = conv_shape(call);
-  if (c.dtype != DType::kFloat32) return Support::no("not float32");
-  if (c.groups != 1) return Support::no("more than one group");
-  if (c.group_in < kLeastChannels || c.group_out < kLeastChannels)
-    return Support::no(cat(c.group_in, " to ", c.group_out, " channels, below ", kLeastChannels));
-  if (c.n * c.oh * c.ow == 0) return Support::no("nothing to multiply");
+  if (Support lanes = channel_lanes_support(c); !lanes) return lanes;
   const bool plain = c.taps() == 1 && c.stride_h == 1 && c.stride_w == 1;
   const int64_t most = plain ? kMostPlainPixels : kMostPixels;
   if (c.oh * c.ow > most)
     return Support::no(cat(c.oh * c.ow, " output pixels an image, above ", most));
-  if (c.h > 1 && c.x_h != c.w) return Support::no("rows of x are apart");
-  if (c.w > 1 && c.x_w != 1) return Support::no("columns of x are apart");
-  return planes_support(c);
+  return Support::yes();
 }
 
 void prepare(const OpCall& call, const DeviceInfo& info, Prepared& out) {

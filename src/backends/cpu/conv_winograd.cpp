@@ -379,28 +379,19 @@ HWY_EXPORT(WinogradWidth);
 
 namespace {
 
-constexpr int64_t kLeastChannels =
-    16;  // of input and output; the transforms cost more than they save
-
 constexpr int64_t kLeastTiles = 4;  // fewer do not pay for the weights' transform
 
 Support supports(const OpCall& call, const DeviceInfo&) {
   const ConvShape c = conv_shape(call);
-  if (c.dtype != DType::kFloat32) return Support::no("not float32");
+  if (Support lanes = channel_lanes_support(c); !lanes) return lanes;
   if (c.kh != 3 || c.kw != 3) return Support::no(cat("a ", c.kh, "x", c.kw, " kernel, not 3x3"));
   if (c.stride_h != 1 || c.stride_w != 1 || c.dil_h != 1 || c.dil_w != 1)
     return Support::no("a stride or dilation above 1");
-  if (c.groups != 1) return Support::no("more than one group");
-  if (c.group_in < kLeastChannels || c.group_out < kLeastChannels)
-    return Support::no(cat(c.group_in, " to ", c.group_out, " channels, below ", kLeastChannels));
-  if (c.n * c.oh * c.ow == 0) return Support::no("nothing to multiply");
   const int64_t tiles = c.n * ((c.oh + 1) / 2) * ((c.ow + 1) / 2);
   if (tiles < kLeastTiles) return Support::no(cat(tiles, " tiles of 2x2, below ", kLeastTiles));
   if (4 * 16 * tiles > 3 * 9 * c.n * c.oh * c.ow)
     return Support::no("outputs fill so little of their tiles that few products are saved");
-  if (c.h > 1 && c.x_h != c.w) return Support::no("rows of x are apart");
-  if (c.w > 1 && c.x_w != 1) return Support::no("columns of x are apart");
-  return planes_support(c);
+  return Support::yes();
 }
 
 void prepare(const OpCall& call, const DeviceInfo& info, Prepared& out) {
